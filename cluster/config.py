@@ -1,0 +1,113 @@
+"""What each job is told: one frozen dataclass a job, checked when it is made.
+
+A job file parses its arguments into one of these and hands it whole to one function of `cluster`.
+Nothing else in the system reads command-line arguments or the environment for settings.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+PRECISIONS = ("fp32", "bf16", "fp16")
+OUTPUT_DTYPES = ("uint8", "uint16", "float32")
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexConfig:
+    """What `jobs/index_archive.py` is told."""
+
+    ir_url: str
+    """Prefix of the infrared images: a folder or s3://bucket/prefix."""
+    vis_url: str
+    """Prefix of the visible images."""
+    output_url: str
+    """The Parquet file to write; the table of unmatched names goes beside it."""
+    ir_pattern: str = "{id}"
+    """How an infrared file's relative path without extension spells the pair_id, e.g. "{id}_ir"."""
+    vis_pattern: str = "{id}"
+    """The same for the visible file, e.g. "{id}_rgb"."""
+
+    def __post_init__(self) -> None:
+        for flag, pattern in (("--ir-pattern", self.ir_pattern), ("--vis-pattern", self.vis_pattern)):
+            if pattern.count("{id}") != 1:
+                raise ValueError(
+                    f"{flag} is {pattern!r}, expected the text '{{id}}' exactly once, standing for "
+                    "the pair_id (for example '{id}_ir')"
+                )
+        if not self.output_url.endswith((".parquet", ".csv")):
+            raise ValueError(
+                f"--output is {self.output_url!r}, expected a name ending in .parquet (or .csv)"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FuseConfig:
+    """What `jobs/fuse_archive.py` is told."""
+
+    output_url: str
+    """Folder or s3:// prefix of the output store."""
+    index_url: str | None = None
+    """Pair index (Parquet or CSV); either this or both prefixes."""
+    ir_url: str | None = None
+    """Prefix of the infrared images, where there is no index."""
+    vis_url: str | None = None
+    """Prefix of the visible images, where there is no index."""
+    checkpoint_url: str | None = None
+    """A .safetensors file of weights; None is the shipped one."""
+    num_actors: int = 1
+    """Actors that hold the network."""
+    gpus_per_actor: float = 0.0
+    """GPUs that each actor reserves; 0 runs on the CPU."""
+    cpus_per_actor: int = 2
+    """CPU threads of each actor that has no GPU."""
+    batch_size: int = 4
+    """Windows of one size that go through the network at once on a GPU; a CPU takes them singly."""
+    precision: str = "fp32"
+    """fp32, bf16 or fp16; the halves need a GPU."""
+    limit: int | None = None
+    """Fuse only the first this many pairs of the index."""
+    range_policy: str = "auto"
+    """How source values map to [0, 1]: see dmnet_core.ranges."""
+    output_dtype: str = "uint8"
+    """uint8, uint16 or float32 of the fused array."""
+    max_pixels: int = 16_777_216
+    """Largest height x width that is decoded; larger pairs are rejected from their header."""
+    reprocess: bool = False
+    """Fuse again where the ledger holds another fingerprint."""
+    max_rejected: float = 1.0
+    """Largest share of rejected pairs with which the job still exits 0, in [0, 1]."""
+    dry_run: bool = False
+    """Print the plan and write nothing."""
+    ray_address: str | None = None
+    """Ray cluster to join; None joins the submitting cluster or starts a local one."""
+
+    def __post_init__(self) -> None:
+        if (self.index_url is None) == (self.ir_url is None and self.vis_url is None):
+            raise ValueError("give either --index FILE, or both --ir URL and --vis URL")
+        if self.index_url is None and (self.ir_url is None or self.vis_url is None):
+            raise ValueError("only one of --ir and --vis was given, expected both")
+        _check_choice("--precision", self.precision, PRECISIONS)
+        _check_choice("--dtype", self.output_dtype, OUTPUT_DTYPES)
+        _check_range("--actors", self.num_actors, 1, 100_000)
+        _check_range("--gpus-per-actor", self.gpus_per_actor, 0, 64)
+        _check_range("--cpus-per-actor", self.cpus_per_actor, 1, 1024)
+        _check_range("--batch-size", self.batch_size, 1, 4096)
+        _check_range("--max-rejected", self.max_rejected, 0, 1)
+        _check_range("--max-pixels", self.max_pixels, 64, 2**31)
+        if self.limit is not None:
+            _check_range("--limit", self.limit, 1, 2**62)
+        if self.precision != "fp32" and self.gpus_per_actor == 0:
+            raise ValueError(
+                f"--precision is {self.precision}, expected fp32 on a CPU: give --gpus-per-actor 1 "
+                "to run on GPUs, or leave --precision out"
+            )
+
+
+def _check_choice(flag: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{flag} is {value!r}, expected one of {', '.join(choices)}")
+
+
+def _check_range(flag: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise ValueError(f"{flag} is {value}, expected a number from {low} to {high}")

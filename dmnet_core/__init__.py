@@ -1,0 +1,1 @@
+"""DMNet in PyTorch: network, losses, metrics, noise, colour and range, inference on arrays."""

@@ -1,0 +1,1 @@
+"""Entry points: parse arguments into one config, call one function of cluster."""
