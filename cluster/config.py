@@ -111,3 +111,40 @@ def _check_choice(flag: str, value: str, choices: tuple[str, ...]) -> None:
 def _check_range(flag: str, value: float, low: float, high: float) -> None:
     if not low <= value <= high:
         raise ValueError(f"{flag} is {value}, expected a number from {low} to {high}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """What `jobs/train_dmnet.py` is told."""
+
+    data_urls: tuple[str, ...]
+    """Folders or prefixes that each hold ir/ and vis/."""
+    output_url: str
+    """Folder of checkpoints; a run goes on from the one it finds there."""
+    preset: str = "compact"
+    """compact or paper."""
+    max_minutes: float = 50.0
+    """Wall time of both stages together."""
+    stage1_share: float = 0.2
+    """Share of max_minutes that stage I takes."""
+    learning_rate: float = 1e-3
+    """Adam's peak learning rate."""
+    mu: float = 5.0
+    """Weight of 1 - SSIM in stage I, eq. (14)."""
+    lambda1: float = 1.0
+    """Weight of the infrared reconstruction in stage I, eq. (13)."""
+    lambda2: float = 4.0
+    """Weight of L_gd in stage II, eq. (18)."""
+    crop_batches: tuple[tuple[int, int], ...] = ((64, 4), (96, 2), (128, 2), (192, 1), (256, 1))
+    """Crop side in pixels and crops a step; one of them is drawn each step."""
+    seed: int = 0
+    """Seed of crops, noise and initial weights."""
+    max_steps: int | None = None
+    """Stop after this many steps."""
+
+    def __post_init__(self) -> None:
+        _check_choice("--preset", self.preset, ("compact", "paper"))
+        if not self.data_urls:
+            raise ValueError("--data is empty, expected at least one folder with ir/ and vis/")
+        _check_range("--max-minutes", self.max_minutes, 0.01, 1e6)
+        _check_range("stage1_share", self.stage1_share, 0, 0.9)

@@ -1,0 +1,176 @@
+"""Inference on arrays: any size from 8 x 8 up, grey or colour, 8-bit, 16-bit or float.
+
+    from dmnet_core.checkpoint import load_checkpoint
+    from dmnet_core.inference import fuse
+    fused = fuse(load_checkpoint().model, ir, vis)
+
+Flow: `prepare_pair` (range, luminance, chroma) -> `fuse_prepared` (pad, network, cut) -> `finish`
+(chroma back, output type). `fuse` is the three in a row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from dmnet_core.color import rgb_to_chroma, rgb_to_y, to_rgb
+from dmnet_core.model import DMNet
+from dmnet_core.noise import pair_key, position_noise
+from dmnet_core.ranges import from_unit, to_unit, value_range
+
+MIN_SIDE = 8
+AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+Float = NDArray[np.float32]
+
+
+class SizeMismatch(ValueError):
+    """The two images differ in height or width."""
+
+
+class TooSmall(ValueError):
+    """A side is shorter than 8 pixels."""
+
+
+class NoFinitePixels(ValueError):
+    """An image has no finite value."""
+
+
+@dataclass(frozen=True)
+class PreparedPair:
+    """One pair as the network takes it."""
+
+    ir: Float
+    """(H, W) luminance in [0, 1]."""
+    vis: Float
+    """(H, W) luminance in [0, 1]."""
+    chroma: Float | None
+    """(H, W, 2) Cb and Cr of a colour visible image."""
+    ir_range: tuple[float, float]
+    """Source values that became 0 and 1."""
+    vis_range: tuple[float, float]
+    """The same of the visible image."""
+
+
+def prepare_pair(
+    ir: NDArray[np.generic], vis: NDArray[np.generic], range_policy: str = "auto"
+) -> PreparedPair:
+    """Bring a pair to luminance in [0, 1]; a colour infrared image is taken by its luminance.
+
+    Args:
+        ir: (H, W), (H, W, 1) or (H, W, 3), any real type.
+        vis: the same height and width.
+        range_policy: see dmnet_core.ranges.
+
+    Raises:
+        SizeMismatch, TooSmall, NoFinitePixels, ValueError: the pair can't be fused.
+    """
+    if ir.shape[:2] != vis.shape[:2]:
+        raise SizeMismatch(
+            f"infrared is {ir.shape[0]} x {ir.shape[1]} px and visible is {vis.shape[0]} x "
+            f"{vis.shape[1]} px (height x width), expected one size: register or resample the pair"
+        )
+    if min(ir.shape[:2]) < MIN_SIDE:
+        raise TooSmall(
+            f"the images are {ir.shape[0]} x {ir.shape[1]} px (height x width), expected at least "
+            f"{MIN_SIDE} x {MIN_SIDE}"
+        )
+    ir_unit, ir_range = _unit(ir, "infrared", range_policy)
+    vis_unit, vis_range = _unit(vis, "visible", range_policy)
+    ir_y = rgb_to_y(ir_unit) if ir_unit.ndim == 3 else ir_unit
+    if vis_unit.ndim == 2:
+        return PreparedPair(ir_y, vis_unit, None, ir_range, vis_range)
+    vis_y = rgb_to_y(vis_unit)
+    grey = bool((vis_unit == vis_unit[..., :1]).all())
+    chroma = None if grey else rgb_to_chroma(vis_unit, vis_y)
+    return PreparedPair(ir_y, vis_y, chroma, ir_range, vis_range)
+
+
+def fuse_prepared(
+    model: DMNet,
+    pairs: list[PreparedPair],
+    *,
+    pair_ids: list[str],
+    seed: int = 0,
+    precision: str = "fp32",
+) -> list[Float]:
+    """Fuse pairs of one size; return (H, W) luminance in [0, 1] of each.
+
+    Args:
+        model: in eval mode.
+        pairs: all of one height and width.
+        pair_ids: name of each, which keys its noise.
+        seed: of the noise.
+        precision: fp32, or bf16 or fp16 on CUDA.
+    """
+    device = next(model.parameters()).device
+    height, width = pairs[0].ir.shape
+    multiple = model.config.size_multiple
+    padding = (0, -width % multiple, 0, -height % multiple)
+    ir, vis = (
+        F.pad(torch.from_numpy(np.stack(side))[:, None].to(device), padding, mode="replicate")
+        for side in ([pair.ir for pair in pairs], [pair.vis for pair in pairs])
+    )  # (B, 1, padded height, padded width)
+    noise_height, noise_width = model.noise_shape(*ir.shape[2:])[2:]
+    noise = torch.stack(
+        [
+            position_noise(
+                pair_key(pair_id, seed),
+                model.config.feature_steps,
+                noise_height,
+                noise_width,
+                device=device,
+            )
+            for pair_id in pair_ids
+        ]
+    )
+    half = AUTOCAST.get(precision)
+    with torch.inference_mode(), torch.autocast(device.type, half, enabled=half is not None):
+        fused = model(ir.contiguous(memory_format=torch.channels_last), vis, noise)
+    cut = fused[:, 0, :height, :width].float().cpu().numpy()
+    return [np.ascontiguousarray(image) for image in cut]
+
+
+def finish(
+    luminance: Float, chroma: Float | None, output_dtype: str = "uint8"
+) -> NDArray[np.generic]:
+    """Put the chroma back and return (H, W) or (H, W, 3) in the output type."""
+    return from_unit(luminance if chroma is None else to_rgb(luminance, chroma), output_dtype)
+
+
+def fuse(
+    model: DMNet,
+    ir: NDArray[np.generic],
+    vis: NDArray[np.generic],
+    *,
+    pair_id: str = "",
+    seed: int = 0,
+    range_policy: str = "auto",
+    output_dtype: str = "uint8",
+    precision: str = "fp32",
+) -> NDArray[np.generic]:
+    """Fuse one pair of arrays; return (H, W), or (H, W, 3) where the visible image has colour.
+
+    Args and errors as in `prepare_pair`, `fuse_prepared` and `finish`.
+    """
+    pair = prepare_pair(ir, vis, range_policy)
+    fused = fuse_prepared(model, [pair], pair_ids=[pair_id], seed=seed, precision=precision)
+    return finish(fused[0], pair.chroma, output_dtype)
+
+
+def _unit(
+    image: NDArray[np.generic], side: str, policy: str
+) -> tuple[Float, tuple[float, float]]:
+    if image.ndim == 3 and image.shape[2] == 1:
+        image = image[..., 0]
+    if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
+        raise ValueError(
+            f"{side} has shape {image.shape}, expected (H, W), (H, W, 1) or (H, W, 3)"
+        )
+    if not np.isfinite(image).any():
+        raise NoFinitePixels(f"{side} has no finite pixel, expected numbers: check the sensor's file")
+    limits = value_range(image, policy)
+    return to_unit(image, *limits), limits
