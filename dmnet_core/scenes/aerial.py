@@ -7,12 +7,11 @@ visible image people have the colours of the ground.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from dmnet_core.scenes.canvas import Canvas, Point, value_noise
+from dmnet_core.scenes.canvas import Canvas, Layer, Point, value_noise
 
 SHADE = 0.38
 """Light in a shadow, as a share of the sun's."""
@@ -62,6 +61,7 @@ def draw_aerial(rng: np.random.Generator, height: int, width: int) -> Canvas:
     crossing = rng.uniform(-12, 12)
     _draw_ground(canvas, ground, rng, reach, crossing)
     _draw_roads(canvas, ground, rng, reach, crossing)
+    tiles = 0.12 * value_noise(rng, height, width, cell=12, octaves=3)
     roofs, blocked = [], [(0.0, crossing)]
     for side in (-1, 1):
         at = -reach
@@ -78,7 +78,7 @@ def draw_aerial(rng: np.random.Generator, height: int, width: int) -> Canvas:
     _draw_traffic(canvas, ground, rng, crossing, reach)
     people = _draw_people(canvas, ground, rng, crossing)
     for roof in roofs:
-        _draw_house(canvas, ground, rng, roof)
+        _draw_house(canvas, ground, rng, roof, tiles)
     _draw_trees(canvas, ground, rng, reach, crossing, blocked, people)
     return canvas
 
@@ -105,8 +105,9 @@ def _draw_ground(
             soil = np.array([(0.20, 0.15, 0.09), (0.24, 0.22, 0.10), (0.10, 0.14, 0.05)])
             color = (tone[..., None] * soil[rng.integers(3)]).astype(np.float32)
             heat = rng.uniform(0.24, 0.40) + 0.025 * rows + 0.03 * coarse
-            field = ground.rectangle(side * (26 + reach / 2), left + wide / 2, reach / 2,
-                                     wide / 2 - 0.8)
+            field = ground.rectangle(
+                side * (26 + reach / 2), left + wide / 2, reach / 2, wide / 2 - 0.8
+            )
             canvas.polygon(field, color=color, ir=heat.astype(np.float32))
             left += wide
 
@@ -134,16 +135,16 @@ def _draw_roads(
         if abs(at - crossing) > 6:
             canvas.polygon(ground.rectangle(0, at, 0.09, 1.1), color=white, ir=0.47, opacity=0.8)
         if abs(at) > 9:
-            canvas.polygon(ground.rectangle(at, crossing, 1.1, 0.09), color=white, ir=0.47,
-                           opacity=0.8)
+            canvas.polygon(
+                ground.rectangle(at, crossing, 1.1, 0.09), color=white, ir=0.47, opacity=0.8
+            )
     for bar in np.arange(-3.1, 3.2, 0.9):  # zebra crossing
-        canvas.polygon(ground.rectangle(bar, crossing + 5.2, 0.24, 1.2), color=white, ir=0.46,
-                       opacity=0.85)
+        canvas.polygon(
+            ground.rectangle(bar, crossing + 5.2, 0.24, 1.2), color=white, ir=0.46, opacity=0.85
+        )
 
 
-def _draw_drive(
-    canvas: Canvas, ground: Map, rng: np.random.Generator, v: float, u: float
-) -> None:
+def _draw_drive(canvas: Canvas, ground: Map, rng: np.random.Generator, v: float, u: float) -> None:
     """Paint a driveway and, more often than not, the car that stands on it."""
     side = np.sign(v)
     canvas.polygon(ground.rectangle(side * 9.5, u, 5.0, 1.5), color=(0.22, 0.2, 0.18), ir=0.42)
@@ -152,11 +153,23 @@ def _draw_drive(
 
 
 def _draw_car(
-    canvas: Canvas, ground: Map, rng: np.random.Generator, v: float, u: float,
-    *, along: bool, running: bool,
+    canvas: Canvas,
+    ground: Map,
+    rng: np.random.Generator,
+    v: float,
+    u: float,
+    *,
+    along: bool,
+    running: bool,
 ) -> None:
-    paints = ((0.07, 0.07, 0.08), (0.16, 0.16, 0.17), (0.45, 0.45, 0.45), (0.2, 0.05, 0.04),
-              (0.05, 0.08, 0.17), (0.09, 0.09, 0.08))
+    paints = (
+        (0.07, 0.07, 0.08),
+        (0.16, 0.16, 0.17),
+        (0.45, 0.45, 0.45),
+        (0.2, 0.05, 0.04),
+        (0.05, 0.08, 0.17),
+        (0.09, 0.09, 0.08),
+    )
     paint, nose = paints[rng.integers(len(paints))], rng.choice((-1, 1))
     body = 0.45 if running else rng.uniform(0.26, 0.34)
 
@@ -198,8 +211,10 @@ def _draw_people(
 ) -> list[Point]:
     """Paint people on the pavements, the zebra crossing and the lawns; return where, (v, u)."""
     half_v, half_u = (0.42 * size / ground.scale for size in (canvas.height, canvas.width))
-    spots = [(rng.choice((-1, 1)) * rng.uniform(4.1, 5.2), rng.uniform(-half_u, half_u))
-             for _ in range(6)]
+    spots = [
+        (rng.choice((-1, 1)) * rng.uniform(4.1, 5.2), rng.uniform(-half_u, half_u))
+        for _ in range(6)
+    ]
     spots += [(rng.uniform(-3, 3), crossing + 5.2 + rng.uniform(-0.8, 0.8)) for _ in range(2)]
     spots += [(rng.uniform(-half_v, half_v), rng.uniform(-half_u, half_u)) for _ in range(6)]
     for v, u in spots:
@@ -211,8 +226,14 @@ def _draw_people(
         turn, scale = rng.uniform(0, np.pi), ground.scale
         fall = (y + 0.8 * ground.sun[0], x + 0.8 * ground.sun[1])
         canvas.limb((y, x), fall, 0.2 * scale, light=0.8)
-        canvas.ellipse((y, x), (0.20 * scale, 0.36 * scale), angle=turn, ir=0.9,
-                       color=(cloth[0], cloth[1], cloth[2]), target=True)
+        canvas.ellipse(
+            (y, x),
+            (0.20 * scale, 0.36 * scale),
+            angle=turn,
+            ir=0.9,
+            color=(cloth[0], cloth[1], cloth[2]),
+            target=True,
+        )
         canvas.ellipse((y, x), (0.15 * scale, 0.15 * scale), ir=1.0, target=True)
     return spots
 
@@ -224,24 +245,28 @@ def _shade_house(canvas: Canvas, ground: Map, roof: tuple[float, float, float, f
 
 
 def _draw_house(
-    canvas: Canvas, ground: Map, rng: np.random.Generator, roof: tuple[float, float, float, float]
+    canvas: Canvas,
+    ground: Map,
+    rng: np.random.Generator,
+    roof: tuple[float, float, float, float],
+    grain: Layer,
 ) -> None:
     """Paint a gable roof with tile rows, a chimney and a skylight or solar panels."""
     v, u, half_v, half_u = roof
-    tiles = np.array([(0.30, 0.12, 0.07), (0.17, 0.15, 0.14), (0.24, 0.16, 0.11),
-                      (0.12, 0.12, 0.13)])[rng.integers(4)]
-    heat = rng.uniform(0.52, 0.74)
-    texture = value_noise(rng, canvas.height, canvas.width, cell=12, octaves=3)
+    tile = np.array(
+        [(0.30, 0.12, 0.07), (0.17, 0.15, 0.14), (0.24, 0.16, 0.11), (0.12, 0.12, 0.13)]
+    )[rng.integers(4)]
+    heat = rng.uniform(0.46, 0.70)
     sun_v = ground.sun[0] * np.cos(ground.angle) - ground.sun[1] * np.sin(ground.angle)
     for side in (-1, 1):
         bright = 1.0 + (-0.35 if side * sun_v > 0 else 0.2)
-        color = (tiles * bright * (1 + 0.12 * texture[..., None])).astype(np.float32)
+        red, green, blue = (float(value) for value in tile * bright)
         slope = ground.rectangle(v + side * half_v / 2, u, half_v / 2, half_u)
-        warm = heat + (0.0 if side * sun_v > 0 else 0.05) + 0.02 * texture
-        canvas.polygon(slope, color=color, ir=warm, light=1.0)
+        warm = heat + (0.0 if side * sun_v > 0 else 0.05)
+        canvas.polygon(slope, color=(red, green, blue), ir=warm, light=1.0, grain=grain)
         for row in np.arange(0.35, half_v, 0.45):
             line = ground.rectangle(v + side * row, u, 0.05, half_u)
-            canvas.polygon(line, color=0.7 * color, opacity=0.5)
+            canvas.polygon(line, color=(0.7 * red, 0.7 * green, 0.7 * blue), opacity=0.5)
     canvas.polygon(ground.rectangle(v, u, 0.12, half_u), color=(0.3, 0.26, 0.22), ir=heat + 0.1)
     chimney = v + rng.uniform(-1, 1), u + rng.uniform(-2.5, 2.5)
     block = ground.rectangle(*chimney, 0.35, 0.35)
@@ -266,18 +291,21 @@ def _draw_trees(
     blocked: list[Point],
     people: list[Point],
 ) -> None:
-    texture = value_noise(rng, canvas.height, canvas.width, cell=7, octaves=3)
-    free: Callable[[float, float, float], bool] = lambda v, u, r: (
-        abs(v) > r + 4.2
-        and abs(u - crossing) > r + 3.4
-        and all(np.hypot(v - bv, u - bu) > r + 6.2 for bv, bu in blocked)
-        and all(np.hypot(v - pv, u - pu) > r + 1.2 for pv, pu in people)
-    )
-    trees = []
-    for _ in range(110):
+    texture = 0.35 * value_noise(rng, canvas.height, canvas.width, cell=7, octaves=3)
+
+    def is_free(v: float, u: float, radius: float) -> bool:
+        return (
+            abs(v) > radius + 4.2
+            and abs(u - crossing) > radius + 3.4
+            and all(np.hypot(v - bv, u - bu) > radius + 6.2 for bv, bu in blocked)
+            and all(np.hypot(v - pv, u - pu) > radius + 1.2 for pv, pu in people)
+            and all(np.hypot(v - tv, u - tu) > 0.8 * (radius + tr) for tv, tu, tr in trees)
+        )
+
+    trees: list[tuple[float, float, float]] = []
+    for _ in range(240):
         v, u, radius = rng.uniform(-reach, reach), rng.uniform(-reach, reach), rng.uniform(1.1, 2.6)
-        if free(v, u, radius) and all(np.hypot(v - a, u - b) > 0.8 * (radius + r)
-                                      for a, b, r in trees):
+        if is_free(v, u, radius):
             trees.append((v, u, radius))
     for v, u, radius in trees:
         size = radius * ground.scale
@@ -292,10 +320,18 @@ def _draw_trees(
         for step in range(16):  # leaves: dark ones at the rim first, sunlit ones last
             share = step / 15
             turn, far = rng.uniform(0, 2 * np.pi), size * 0.62 * rng.random() * (1 - 0.5 * share)
-            spot = (y + far * np.sin(turn) + 0.25 * share * size * toward[0],
-                    x + far * np.cos(turn) + 0.25 * share * size * toward[1])
+            spot = (
+                y + far * np.sin(turn) + 0.25 * share * size * toward[0],
+                x + far * np.cos(turn) + 0.25 * share * size * toward[1],
+            )
             leaf = size * (0.52 - 0.27 * share)
-            color = green * (0.6 + 0.9 * share) * (1 + 0.35 * texture[..., None])
-            canvas.ellipse(spot, (leaf, leaf * rng.uniform(0.8, 1.2)), light=1.0, soft=1.8,
-                           color=color.astype(np.float32),
-                           ir=heat + 0.03 * share + 0.03 * texture)
+            red, leafy, blue = (float(value) for value in green * (0.6 + 0.9 * share))
+            canvas.ellipse(
+                spot,
+                (leaf, leaf * rng.uniform(0.8, 1.2)),
+                light=1.0,
+                soft=1.8,
+                color=(red, leafy, blue),
+                ir=heat + 0.03 * share,
+                grain=texture,
+            )

@@ -14,12 +14,12 @@ Shapes: H and W height and width.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-Layer: TypeAlias = NDArray[np.float32]
+Layer: TypeAlias = NDArray[np.floating[Any]]
 Point: TypeAlias = tuple[float, float]
 Color: TypeAlias = tuple[float, float, float] | Layer
 Box: TypeAlias = tuple[slice, slice]
@@ -29,7 +29,7 @@ def value_noise(
     rng: np.random.Generator, height: int, width: int, *, cell: float, octaves: int = 4
 ) -> Layer:
     """Smooth random texture (H, W) float32, about -1 to 1; `cell` pixels is its coarsest grain."""
-    total = np.zeros((height, width), np.float32)
+    total = np.zeros((height, width))
     weight, weights = 1.0, 0.0
     for octave in range(octaves):
         size = max(cell / 2**octave, 1.0)
@@ -40,10 +40,11 @@ def value_noise(
         fy, fx = fy * fy * (3 - 2 * fy), fx * fx * (3 - 2 * fx)
         top = grid[y0][:, x0] * (1 - fx) + grid[y0][:, x0 + 1] * fx
         bottom = grid[y0 + 1][:, x0] * (1 - fx) + grid[y0 + 1][:, x0 + 1] * fx
-        total += (weight * (top * (1 - fy) + bottom * fy)).astype(np.float32)
+        total += weight * (top * (1 - fy) + bottom * fy)
         weights += weight * weight
         weight *= 0.6
-    return (total / np.sqrt(weights)).astype(np.float32)
+    texture: Layer = (total / np.sqrt(weights)).astype(np.float32)
+    return texture
 
 
 def blur(image: Layer, sigma: float) -> Layer:
@@ -64,6 +65,7 @@ class Canvas:
     """Layers of one scene; see the module docstring for their shapes."""
 
     def __init__(self, height: int, width: int) -> None:
+        """Start with a cold, black scene in full daylight."""
         self.height, self.width = height, width
         self.ir = np.zeros((height, width), np.float32)
         self.albedo = np.zeros((height, width, 3), np.float32)
@@ -79,11 +81,15 @@ class Canvas:
         color: Color | None = None,
         light: float | Layer | None = None,
         emission: Color | None = None,
+        grain: Layer | None = None,
         opacity: float = 1.0,
         radius: float = 0.0,
         soft: float = 1.0,
     ) -> None:
-        """Paint a convex polygon, grown by `radius` pixels with round corners."""
+        """Paint a convex polygon, grown by `radius` pixels with round corners.
+
+        `grain` (H, W) roughens the colour by its own share and the heat by a tenth of it.
+        """
         corners = np.asarray(points, np.float64)
         box = self._box(corners.min(axis=0), corners.max(axis=0), radius + soft)
         if box is None:
@@ -98,7 +104,9 @@ class Canvas:
             if length > 1e-6:
                 edge = sign * ((x - x0) * (y1 - y0) - (y - y0) * (x1 - x0)) / length
                 outside = np.maximum(outside, edge)
-        self._paint(box, (outside - radius) / soft, ir, color, light, emission, opacity, False)
+        self._paint(
+            box, (outside - radius) / soft, ir, color, light, emission, grain, opacity, False
+        )
 
     def ellipse(
         self,
@@ -110,6 +118,7 @@ class Canvas:
         color: Color | None = None,
         light: float | Layer | None = None,
         emission: Color | None = None,
+        grain: Layer | None = None,
         opacity: float = 1.0,
         soft: float = 1.0,
         target: bool = False,
@@ -124,7 +133,7 @@ class Canvas:
         cos, sin = np.cos(angle), np.sin(angle)
         distance = np.hypot((dy * cos + dx * sin) / radii[0], (dx * cos - dy * sin) / radii[1])
         outside = (distance - 1) * min(radii) / soft
-        self._paint(box, outside, ir, color, light, emission, opacity, target)
+        self._paint(box, outside, ir, color, light, emission, grain, opacity, target)
 
     def limb(
         self,
@@ -147,7 +156,7 @@ class Canvas:
         along = (y - start[0]) * dy + (x - start[1]) * dx
         share = np.clip(along / max(dy * dy + dx * dx, 1e-9), 0, 1)
         outside = np.hypot(y - start[0] - share * dy, x - start[1] - share * dx) - radius
-        self._paint(box, outside, ir, color, light, None, 1.0, target)
+        self._paint(box, outside, ir, color, light, None, None, 1.0, target)
 
     def _box(
         self, low: NDArray[np.float64], high: NDArray[np.float64], margin: float
@@ -165,17 +174,27 @@ class Canvas:
         color: Color | None,
         light: float | Layer | None,
         emission: Color | None,
+        grain: Layer | None,
         opacity: float,
         target: bool,
     ) -> None:
         """Blend each given value in by the share of the pixel that the shape covers."""
         cover = (opacity * np.clip(0.5 - outside, 0, 1)).astype(np.float32)
-        layers = ((self.ir, ir), (self.light, light), (self.albedo, color))
-        for layer, value in (*layers, (self.emission, emission)):
+        layers: tuple[tuple[Layer, float | Layer | Color | None], ...] = (
+            (self.ir, ir),
+            (self.light, light),
+            (self.albedo, color),
+            (self.emission, emission),
+        )
+        for layer, value in layers:
             if value is None:
                 continue
-            paint = np.asarray(value, np.float32)
+            paint: Layer = np.asarray(value, np.float32)
             paint = paint[box] if paint.ndim >= 2 else paint
+            if grain is not None and layer is self.albedo:
+                paint = paint * (1 + grain[box][..., None])
+            if grain is not None and layer is self.ir:
+                paint = paint + 0.1 * grain[box]
             share = cover if layer.ndim == 2 else cover[..., None]
             layer[box] += share * (paint - layer[box])
         if color is not None and emission is None:  # what stands in front hides a lamp behind it
@@ -205,7 +224,7 @@ def develop(
     scale = height / 480
     # an uncooled microbolometer: soft optics, weak column pattern, little noise
     ir = 0.75 * blur(canvas.ir, 0.9 * max(scale, 0.6)) + 0.25 * blur(canvas.ir, 2.5 * scale)
-    ir = ir + 0.006 * rng.standard_normal((1, width)) + 0.009 * rng.standard_normal((height, width))
+    ir = ir + 0.004 * rng.standard_normal((1, width)) + 0.009 * rng.standard_normal((height, width))
     # a colour camera: glow round lamps, shot and read noise, a soft shoulder for highlights
     lamps = canvas.emission
     glow = 0.5 * blur(lamps, 3 * scale) + 0.6 * blur(lamps, 11 * scale) + blur(lamps, 40 * scale)
@@ -220,4 +239,5 @@ def develop(
 
 def _to_uint8(image: NDArray[np.floating]) -> NDArray[np.uint8]:
     # a sensor saturates, so values beyond its range are clipped
-    return np.rint(255 * np.clip(image, 0, 1)).astype(np.uint8)
+    levels: NDArray[np.uint8] = np.rint(255 * np.clip(image, 0, 1)).astype(np.uint8)
+    return levels

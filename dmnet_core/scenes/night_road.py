@@ -110,15 +110,17 @@ def _draw_sky(canvas: Canvas, street: Street, rng: np.random.Generator) -> None:
     clouds = value_noise(rng, height, width, cell=height / 3, octaves=5)
     canvas.ir[:] = 0.22 - 0.15 * up + 0.03 * clouds
     haze = (0.010 + 0.022 * np.exp(-5 * up) + 0.003 * clouds)[..., None]
-    canvas.albedo[:] = haze * np.array([0.75, 0.68, 0.9], np.float32)
+    # the sky sends its light out itself; the glow round lamps later adds twice as much again
+    canvas.emission[:] = 0.3 * haze * np.array([0.75, 0.68, 0.9], np.float32)
+    canvas.light[:] = DARK
     for left in np.arange(-70, 70, 11.0):  # far blocks on the horizon
         top, ahead = rng.uniform(8, 26), 130.0
         quad = street.quad((left, left + rng.uniform(9, 16)), (-1, top), (ahead, ahead))
-        canvas.polygon(quad, ir=rng.uniform(0.2, 0.28), color=(0.008, 0.008, 0.011))
+        canvas.polygon(quad, ir=rng.uniform(0.2, 0.28), color=(0.2, 0.2, 0.25))
         for _ in range(10):
             side, at = left + rng.uniform(0, 10), rng.uniform(1, top)
             lit = street.quad((side, side + 0.9), (at, at + 1.1), (ahead, ahead))
-            canvas.polygon(lit, emission=(0.09, 0.065, 0.035), color=(0.0, 0.0, 0.0))
+            canvas.polygon(lit, emission=(0.09, 0.065, 0.035))
 
 
 def _draw_ground(canvas: Canvas, street: Street, rng: np.random.Generator) -> None:
@@ -164,8 +166,8 @@ def _draw_houses(canvas: Canvas, street: Street, rng: np.random.Generator, side:
     y = np.arange(height, dtype=np.float32)[:, None]
     across = np.where(np.abs(x - street.center) < 1, 1, (x - street.center) * np.sign(side))
     ahead = np.clip(street.focal * abs(side - LANE) / np.maximum(across, 1), 1, 300)
-    light = street.light_at(side, np.maximum(EYE - (y - street.horizon) * ahead / street.focal, 0),
-                            ahead)
+    up = np.maximum(EYE - (y - street.horizon) * ahead / street.focal, 0)
+    light = street.light_at(side, up, ahead)
     texture = value_noise(rng, height, width, cell=height / 8, octaves=5)
     begins = [rng.uniform(3.0, 6.0)]
     while begins[-1] < 95:
@@ -195,7 +197,9 @@ def _draw_lamp(canvas: Canvas, street: Street, side: float, ahead: float, *, lit
     light = float(street.light_at(side, 1.0, ahead))
     arm = side - np.sign(side) * 1.6
     foot, top, head = (
-        street.point(side, 0, ahead), street.point(side, 7, ahead), street.point(arm, 7.2, ahead)
+        street.point(side, 0, ahead),
+        street.point(side, 7, ahead),
+        street.point(arm, 7.2, ahead),
     )
     canvas.limb(foot, top, thick, ir=0.28, color=(0.2, 0.2, 0.2), light=light)
     canvas.limb(top, head, 0.7 * thick, ir=0.28, color=(0.2, 0.2, 0.2), light=light)
@@ -231,12 +235,18 @@ def _draw_person(
         limb(knee, at(swing, 0.03), 0.06, heat - 0.06)
     limb(hip, shoulder, 0.16, warm - 0.05)
     for swing in (-0.8 * stride, 0.8 * stride):
-        elbow = at(swing - 0.1 * np.sign(swing) * -1, 0.62)
+        elbow = at(swing + 0.1 * np.sign(swing), 0.62)
         limb(at(0.12 * np.sign(swing), 0.79), elbow, 0.05, warm - 0.08)
         limb(elbow, at(1.5 * swing + 0.08, 0.50), 0.042, warm - 0.03)
     limb(shoulder, at(0.04, 0.86), 0.05, warm + 0.05)
-    canvas.ellipse(at(0.05, 0.925), (0.125 * scale, 0.095 * scale), ir=warm + 0.07,
-                   color=(0.16, 0.12, 0.10), light=light, target=True)
+    canvas.ellipse(
+        at(0.05, 0.925),
+        (0.125 * scale, 0.095 * scale),
+        ir=warm + 0.07,
+        color=(0.16, 0.12, 0.10),
+        light=light,
+        target=True,
+    )
 
 
 def _draw_car(
@@ -264,11 +274,15 @@ def _draw_car(
         if 0.9 < depth < 3.6:
             lean = 0.62 if 1.3 < depth < 3.2 else 0.70
             roof = 1.45 if 1.3 < depth < 3.2 else 1.18
-            cabin = [street.point(side + s, u, at)
-                     for s, u in ((-0.8, 0.9), (0.8, 0.9), (lean, roof), (-lean, roof))]
+            cabin = [
+                street.point(side + s, u, at)
+                for s, u in ((-0.8, 0.9), (0.8, 0.9), (lean, roof), (-lean, roof))
+            ]
             canvas.polygon(cabin, ir=body - 0.04, color=paint, light=light)
-    glass = [street.point(side + s, u, ahead + 1.0)
-             for s, u in ((-0.7, 0.94), (0.7, 0.94), (0.56, 1.36), (-0.56, 1.36))]
+    glass = [
+        street.point(side + s, u, ahead + 1.0)
+        for s, u in ((-0.7, 0.94), (0.7, 0.94), (0.56, 1.36), (-0.56, 1.36))
+    ]
     canvas.polygon(glass, ir=body - 0.13, color=(0.03, 0.03, 0.04), light=light)
     plate = street.quad((side - 0.26, side + 0.26), (0.5, 0.62), (ahead, ahead))
     canvas.polygon(plate, ir=body - 0.05, color=(0.5, 0.5, 0.45), light=light)

@@ -1,0 +1,122 @@
+"""The ledger: which windows are done, in Parquet parts below OUT/ledger/.
+
+The driver alone writes it, one whole part at a time, after the pixels of its rows are stored. Rows
+are never changed; of several rows of one window the latest counts.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from typing import Any
+
+import pandas as pd
+
+from cluster import storage
+from cluster.steps import METRICS, RANGES
+
+Row = dict[str, Any]
+
+COLUMNS = {
+    "pair_id": "str",
+    "window": "int64",
+    "status": "str",
+    "reason": "str",
+    "detail": "str",
+    "fingerprint": "str",
+    "ir_size": "int64",
+    "ir_etag": "str",
+    "vis_size": "int64",
+    "vis_etag": "str",
+    "zarr_path": "str",
+    "height": "int64",
+    "width": "int64",
+    "bands": "int64",
+    "dtype": "str",
+    **dict.fromkeys(RANGES, "float64"),
+    **dict.fromkeys(METRICS, "float64"),
+    "read_bytes": "int64",
+    "written_bytes": "int64",
+    "seconds": "float64",
+    "run_id": "str",
+    "recorded_at": "float64",
+}
+"""Every column and its type; sizes unknown to the index are -1, its etags empty."""
+
+ROWS_PER_PART = 1000
+SECONDS_PER_PART = 10.0
+
+
+class LedgerWriter:
+    """Collects rows and puts them as parts, every ROWS_PER_PART rows or SECONDS_PER_PART."""
+
+    def __init__(self, ledger_url: str, run_id: str) -> None:
+        self.ledger_url = ledger_url
+        self.run_id = run_id
+        self.rows: list[Row] = []
+        self.num_parts = 0
+        self.last_put = time.monotonic()
+
+    def append(self, rows: list[Row]) -> None:
+        """Take rows of `write_window`, and put a part where one is due."""
+        recorded_at = time.time()
+        self.rows += [row | {"run_id": self.run_id, "recorded_at": recorded_at} for row in rows]
+        due = time.monotonic() - self.last_put > SECONDS_PER_PART
+        if len(self.rows) >= ROWS_PER_PART or due:
+            self.flush()
+
+    def flush(self) -> None:
+        """Put what was collected as one part."""
+        if self.rows:
+            part_url = storage.join_url(
+                self.ledger_url, f"part-{self.run_id}-{self.num_parts:06d}.parquet"
+            )
+            storage.put_bytes(part_url, to_parquet(typed_frame(self.rows, COLUMNS)))
+            self.num_parts += 1
+            self.rows = []
+        self.last_put = time.monotonic()
+
+
+def read_ledger(ledger_url: str) -> pd.DataFrame:
+    """Return the latest row of every window, with COLUMNS; no rows where there is no ledger yet."""
+    table = storage.read_table(ledger_url)
+    if table is None:
+        return typed_frame([], COLUMNS)
+    frame = table.to_pandas()
+    missing = sorted(set(COLUMNS) - set(frame.columns))
+    if missing:
+        raise ValueError(
+            f"ledger {storage.redact_url(ledger_url)!r} has no column {', '.join(missing)}, expected "
+            "the ledger of this version: use another --output"
+        )
+    frame = frame.sort_values("recorded_at", kind="stable")
+    return frame.drop_duplicates(["pair_id", "window"], keep="last", ignore_index=True)
+
+
+def typed_frame(rows: list[Row], columns: dict[str, str]) -> pd.DataFrame:
+    """Return rows as a frame with exactly these columns and types, also where there is no row."""
+    return pd.DataFrame(
+        {
+            name: pd.Series([row[name] for row in rows], dtype=kind)
+            for name, kind in columns.items()
+        }
+    )
+
+
+def to_parquet(frame: pd.DataFrame) -> bytes:
+    """Return a frame as one Parquet file, built in memory so that it is put whole."""
+    buffer = io.BytesIO()
+    frame.to_parquet(buffer, index=False)
+    return buffer.getvalue()
+
+
+def replace_parts(folder_url: str, run_id: str, frame: pd.DataFrame) -> None:
+    """Make a frame the only part of a table's folder: put it, then delete the older parts."""
+    new_name = f"part-{run_id}.parquet"
+    try:
+        old = [file.url for file in storage.list_files(folder_url) if file.path != new_name]
+    except storage.StorageError:
+        old = []  # the first run: there is no such folder yet
+    storage.put_bytes(storage.join_url(folder_url, new_name), to_parquet(frame))
+    for url in old:
+        storage.delete(url)

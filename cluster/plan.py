@@ -1,0 +1,154 @@
+"""What a run will do: the pair index minus what the ledger holds under the present fingerprint.
+
+The fingerprint covers everything that changes pixels, metrics or which pairs are rejected, and
+nothing else: not actors, not batch sizes. Made before Ray starts, so a finished archive costs
+seconds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cluster import storage
+from cluster.config import FuseConfig
+from dmnet_core.checkpoint import Checkpoint
+
+FORMAT_VERSION = 1
+"""Raise it when the stored arrays or the metrics change for the same input."""
+SEED = 0
+"""Of DM's noise."""
+KEYS = ["pair_id", "ir_size", "ir_etag", "vis_size", "vis_etag"]
+URLS = ["ir_url", "vis_url"]
+RETRIED = ("missing_file", "failed")
+"""Reasons that may pass without any change of the source: a later run tries these pairs again."""
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """All that decides a fused pixel or a metric, apart from the sources."""
+
+    fields: dict[str, Any]
+    """Each setting by name."""
+    digest: str
+    """SHA-256 of the fields, hexadecimal."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What there is, what is done and what is left."""
+
+    pairs: pd.DataFrame
+    """One row a pair of the run: KEYS, URLS; sizes unknown are -1, etags unknown are empty."""
+    current: pd.DataFrame
+    """Ledger rows that hold for the whole index now, with `position`, the row in the index."""
+    todo: pd.DataFrame
+    """The rows of `pairs` that the run fuses."""
+
+    @property
+    def num_done(self) -> int:
+        """Pairs of the run that need nothing."""
+        return len(self.pairs) - len(self.todo)
+
+    @property
+    def read_bytes(self) -> int:
+        """Size of the sources to read, as far as the index knows it."""
+        return int(self.todo[["ir_size", "vis_size"]].clip(lower=0).to_numpy().sum())
+
+    @property
+    def write_bytes(self) -> int:
+        """Estimate: as the pairs fused before, else as large as the visible sources."""
+        fused = self.current[self.current["status"] == "fused"]
+        if len(fused):
+            return int(fused["written_bytes"].mean() * len(self.todo))
+        return int(self.todo["vis_size"].clip(lower=0).sum())
+
+
+def make_fingerprint(checkpoint: Checkpoint, config: FuseConfig) -> Fingerprint:
+    """Return the fingerprint of a run."""
+    fields = {
+        "format_version": FORMAT_VERSION,
+        "weights": checkpoint.digest,
+        "network": checkpoint.model.config.to_dict(),
+        "precision": config.precision,
+        "range": config.range_policy,
+        "dtype": config.output_dtype,
+        "max_pixels": config.max_pixels,
+        "seed": SEED,
+    }
+    text = json.dumps(fields, sort_keys=True)
+    # Through JSON, so that they compare equal to what a store gives back.
+    return Fingerprint(json.loads(text), hashlib.sha256(text.encode()).hexdigest())
+
+
+def check_fingerprint(
+    stored: dict[str, Any] | None, ledger: pd.DataFrame, present: Fingerprint, output_url: str
+) -> None:
+    """Raise ValueError where the output was made under another fingerprint, naming the fields.
+
+    Args:
+        stored: the store's root attributes, None where there is no store.
+        ledger: the output's ledger.
+        present: of this run.
+        output_url: for the message.
+    """
+    before = (stored or {}).get("fingerprint")
+    if before is None:
+        others = set(ledger["fingerprint"]) - {present.digest}
+        if not others:
+            return
+        differing = "an unknown setting (the store's attributes are gone)"
+    elif before == present.fields:
+        return
+    else:
+        names = sorted(set(before) | set(present.fields))
+        differing = "; ".join(
+            f"{name} was {_short(before.get(name))} and is {_short(present.fields.get(name))}"
+            for name in names
+            if before.get(name) != present.fields.get(name)
+        )
+    raise ValueError(
+        f"output {storage.redact_url(output_url)!r} was made with other settings: {differing}. "
+        "Give the settings it was made with, or another --output, or --reprocess to fuse it all again"
+    )
+
+
+def make_plan(index: Any, ledger: pd.DataFrame, digest: str, limit: int | None) -> Plan:
+    """Subtract the ledger from the index.
+
+    Args:
+        index: the table of `load_index`.
+        ledger: of `read_ledger`.
+        digest: of the present fingerprint.
+        limit: only the first this many pairs are part of the run.
+    """
+    pairs = index.select(KEYS + URLS).to_pandas()
+    for side in ("ir", "vis"):
+        sizes = pd.to_numeric(pairs[f"{side}_size"]).astype("float64")
+        pairs[f"{side}_size"] = sizes.fillna(-1).astype("int64")
+        etags = pairs[f"{side}_etag"]
+        pairs[f"{side}_etag"] = etags.astype("object").where(etags.notna(), "").astype("str")
+    for name in ("pair_id", *URLS):
+        pairs[name] = pairs[name].astype("str")
+    pairs["position"] = np.arange(len(pairs))
+    valid = ledger[(ledger["fingerprint"] == digest) & (ledger["window"] == 0)]
+    current = valid.merge(pairs[[*KEYS, "position"]], on=KEYS).sort_values("position")
+    finished = current.loc[~current["reason"].isin(RETRIED), "position"].to_numpy()
+    open_rows = np.ones(len(pairs), dtype=bool)
+    open_rows[finished] = False
+    num_pairs = len(pairs) if limit is None else min(limit, len(pairs))
+    return Plan(
+        pairs=pairs.iloc[:num_pairs],
+        current=current.reset_index(drop=True),
+        todo=pairs.iloc[:num_pairs][open_rows[:num_pairs]],
+    )
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 24 else f"{text[:20]}..."

@@ -1,0 +1,175 @@
+"""What a run tells people: the plan, one progress line, the closing table, the preview picture."""
+
+from __future__ import annotations
+
+import io
+import sys
+import time
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from cluster import storage
+from cluster.decode import decode_image
+from cluster.plan import Plan
+from cluster.steps import METRICS
+from dmnet_core.inference import prepare_pair
+from dmnet_core.ranges import from_unit, to_unit
+
+SECONDS_PER_LINE = 30.0
+SECONDS_PER_REDRAW = 0.5
+NUM_PREVIEW = 4
+CELL_WIDTH, CELL_GAP, LABEL_HEIGHT = 400, 6, 18
+
+
+class Progress:
+    """One short line: redrawn in place on a terminal, else a new one every 30 seconds."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.done = 0
+        self.rejected = 0
+        self.start = time.monotonic()
+        self.first: float | None = None
+        self.last_line = self.start
+        self.live = sys.stdout.isatty()
+
+    def add(self, done: int, rejected: int) -> None:
+        """Count windows that are finished, of which `rejected` were not fused."""
+        self.done += done
+        self.rejected += rejected
+        now = time.monotonic()
+        if now - self.last_line >= (SECONDS_PER_REDRAW if self.live else SECONDS_PER_LINE):
+            self.last_line = now
+            end = "" if self.live else "\n"
+            print(f"\r{self.line()}   " if self.live else self.line(), end=end, flush=True)
+
+    def line(self) -> str:
+        """Return the line as it is now."""
+        rate = self.done / max(time.monotonic() - self.start, 1e-6)
+        left = duration((self.total - self.done) / rate) if rate > 0 else "?"
+        return (
+            f"{self.done}/{self.total} pairs  {rate:.2f} pairs/s  {left} left  "
+            f"{self.rejected} rejected"
+        )
+
+    def close(self) -> None:
+        """End the line."""
+        print(f"\r{self.line()}   " if self.live else self.line(), flush=True)
+
+
+def print_plan(plan: Plan, num_unmatched: int) -> None:
+    """Print what a run would do."""
+    num_read = f"{size(plan.read_bytes)}"
+    unknown = int((plan.todo[["ir_size", "vis_size"]] < 0).to_numpy().sum())
+    rows = {
+        "pairs in index": len(plan.pairs) + num_unmatched,
+        "without partner": num_unmatched,
+        "already done": plan.num_done,
+        "pairs to fuse": len(plan.todo),
+        "windows": len(plan.todo),
+        "to read": num_read + (f" and {unknown} files of unknown size" if unknown else ""),
+        "to write": f"about {size(plan.write_bytes)}",
+    }
+    print_table(rows)
+
+
+def print_table(rows: dict[str, Any]) -> None:
+    """Print names and values in two columns."""
+    width = max(map(len, rows))
+    for name, value in rows.items():
+        print(f"  {name:<{width}}  {value}")
+
+
+def mean_metrics(metrics: pd.DataFrame) -> str:
+    """Return the metrics' means over all pairs where they are finite, in one line."""
+    parts = []
+    for name in METRICS:
+        values = metrics[name].to_numpy(dtype=float)
+        values = values[np.isfinite(values)]
+        if len(values):
+            parts.append(f"{name} {values.mean():.3g}")
+    return "  ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as 42s, 3m20s or 5h07m."""
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+
+
+def size(num_bytes: float) -> str:
+    """Return bytes as 812 B, 3.1 MB, ..."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if num_bytes < 1000:
+            return f"{num_bytes:.0f} {unit}" if unit == "B" else f"{num_bytes:.1f} {unit}"
+        num_bytes /= 1000
+    return f"{num_bytes:.1f} TB"
+
+
+def make_preview(
+    metrics: pd.DataFrame, store_url: str, *, range_policy: str, max_pixels: int
+) -> bytes | None:
+    """Return a PNG of IR | VIS | fused of a few pairs, None where there is none.
+
+    Args:
+        metrics: the metrics table.
+        store_url: where the fused arrays are.
+        range_policy: how sources become grey levels.
+        max_pixels: as in `decode_image`.
+    """
+    places = np.unique(np.linspace(0, len(metrics) - 1, min(NUM_PREVIEW, len(metrics))).astype(int))
+    strips = []
+    for _, row in metrics.iloc[places].iterrows():
+        try:
+            ir, vis = (
+                decode_image(storage.read_bytes(row[f"{side}_source"]), max_pixels=max_pixels)
+                for side in ("ir", "vis")
+            )
+        except (OSError, ValueError) as error:
+            print(f"  preview leaves out {row['pair_id']!r}: {error}", file=sys.stderr)
+            continue  # the source went away after it was fused: the picture does without it
+        fused = storage.read_fused(store_url, row["zarr_path"])
+        pair = prepare_pair(ir, vis, range_policy)
+        shown_vis = vis if vis.dtype == np.uint8 else from_unit(pair.vis, "uint8")
+        images = [from_unit(pair.ir, "uint8"), shown_vis, _to_8_bit(fused)]
+        strips.append(_strip(images, str(row["pair_id"])))
+    if not strips:
+        return None
+    sheet = Image.new("RGB", (strips[0].width, sum(strip.height for strip in strips)), "white")
+    top = 0
+    for strip in strips:
+        sheet.paste(strip, (0, top))
+        top += strip.height
+    buffer = io.BytesIO()
+    sheet.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _to_8_bit(fused: NDArray[np.generic]) -> NDArray[np.generic]:
+    if fused.dtype == np.uint8:
+        return fused
+    high = 1.0 if fused.dtype == np.float32 else float(np.iinfo(fused.dtype).max)
+    return from_unit(to_unit(fused, 0.0, high), "uint8")
+
+
+def _strip(images: list[NDArray[np.generic]], pair_id: str) -> Image.Image:
+    height = max(1, round(images[0].shape[0] * CELL_WIDTH / images[0].shape[1]))
+    width = 3 * CELL_WIDTH + 2 * CELL_GAP
+    strip = Image.new("RGB", (width, height + LABEL_HEIGHT + CELL_GAP), "white")
+    draw = ImageDraw.Draw(strip)
+    printable = pair_id.encode("ascii", "replace").decode()[:48]
+    labels = (f"IR  {printable}", "VIS", "fused")
+    for index, (image, label) in enumerate(zip(images, labels, strict=True)):
+        left = index * (CELL_WIDTH + CELL_GAP)
+        cell = Image.fromarray(image).convert("RGB").resize((CELL_WIDTH, height))
+        strip.paste(cell, (left, LABEL_HEIGHT))
+        draw.text((left + 2, 3), label, fill="black")
+    return strip

@@ -1,0 +1,88 @@
+"""Starts or joins Ray, and sees to it that the workers find this package."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.data
+
+REPO_ROOT = Path(__file__).resolve().parents[1]
+JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Set by Ray in a driver that `ray job submit` started."""
+MIN_LOCAL_CPUS = 4
+"""Logical CPUs of a local Ray: with fewer, readers and actors can wait for each other for ever."""
+SPARE_CPUS = 2
+"""Logical CPUs that actors must leave to the reading and writing tasks."""
+
+
+@contextmanager
+def ray_session(address: str | None, actor_cpus: float) -> Iterator[float]:
+    """Start a local Ray or join a cluster; yield the CPUs that it has.
+
+    Joins where an address is given, where RAY_ADDRESS is set and within a Ray job.
+
+    Args:
+        address: of a cluster, or None.
+        actor_cpus: CPUs that all actors together will claim; a local Ray is made large enough.
+    """
+    address = address or os.environ.get("RAY_ADDRESS")
+    options: dict[str, Any] = {"runtime_env": _runtime_env(joins=address is not None)}
+    if address is None:
+        cpus = max(MIN_LOCAL_CPUS, os.cpu_count() or 1, int(actor_cpus) + SPARE_CPUS)
+        options |= {"address": "local", "num_cpus": cpus, "include_dashboard": False}
+    else:
+        options["address"] = address
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else a warning about GPUs
+    try:
+        ray.init(logging_level=logging.ERROR, log_to_driver=False, **options)
+    except ConnectionError as error:
+        raise ValueError(
+            f"Ray cluster {address!r} can't be reached ({error}), expected host:port or "
+            "ray://host:port of a running cluster: check RAY_ADDRESS"
+        ) from error
+    try:
+        _quiet_ray_data()
+        yield float(ray.cluster_resources().get("CPU", 0))
+    finally:
+        ray.shutdown()
+
+
+def actor_claim(cluster_cpus: float, num_actors: int, wanted: float) -> float:
+    """Return the CPUs that one actor reserves, so that the tasks beside it always find some.
+
+    A reservation is bookkeeping; the actor's threads are as many as the config says. Where a
+    cluster has no CPU yet, an autoscaler will bring nodes for the full claim.
+    """
+    if cluster_cpus <= 0:
+        return wanted
+    share = max(0.0, cluster_cpus - 1) / num_actors
+    if wanted <= share:
+        return wanted
+    return float(int(share)) if share >= 1 else int(share * 100) / 100
+
+
+def _runtime_env(*, joins: bool) -> dict[str, Any]:
+    """Return what the workers need to import this package."""
+    job = json.loads(os.environ.get(JOB_CONFIG) or "{}")
+    if (job.get("runtime_env") or {}).get("working_dir"):
+        return {}  # the submitted folder holds the package
+    if joins and JOB_CONFIG not in os.environ:
+        return {"py_modules": [str(REPO_ROOT / name) for name in ("cluster", "dmnet_core")]}
+    paths = [str(REPO_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {"env_vars": {"PYTHONPATH": os.pathsep.join(paths)}}
+
+
+def _quiet_ray_data() -> None:
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.execution_options.verbose_progress = False
+    context.print_on_execution_start = False
+    context.max_errored_blocks = 0
+    logging.getLogger("ray.data").setLevel(logging.ERROR)

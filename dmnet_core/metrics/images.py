@@ -1,0 +1,66 @@
+"""What every metric asks of its images, and the layouts that they share.
+
+First in the flow of a metric: check, widen to float64, move the grey levels near zero.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+NUM_LEVELS = 256
+MIN_SIDE = 3
+"""Pixels; below it there is no central difference and no window."""
+
+
+def check_images(metric: str, **images: Tensor) -> None:
+    """Check the images of one metric.
+
+    Args:
+        metric: who asks, for the message.
+        images: each (B, 1, H, W), any real dtype, grey levels in [0, 255], all of one shape.
+
+    Raises:
+        ValueError: a shape, a size or a level is not as said; the message names the image.
+    """
+    first_name, first = next(iter(images.items()))
+    for name, image in images.items():
+        shape = tuple(image.shape)
+        if image.ndim != 4 or shape[1] != 1 or min(shape[2:]) < MIN_SIDE or shape[0] < 1:
+            raise ValueError(
+                f"{metric}: {name} has shape {shape}, expected (B, 1, H, W) with B >= 1 and H and "
+                f"W >= {MIN_SIDE}; add the two leading axes with image[None, None], and pass the "
+                "luminance of a colour image"
+            )
+        if shape != tuple(first.shape):
+            raise ValueError(
+                f"{metric}: {name} has shape {shape} and {first_name} has {tuple(first.shape)}, "
+                "expected one shape; register or resample the pair"
+            )
+        if image.dtype == torch.bool or image.is_complex():
+            raise ValueError(
+                f"{metric}: {name} has dtype {image.dtype}, expected real grey levels; convert it "
+                "with image.double()"
+            )
+        low, high = image.aminmax()
+        if not (low >= 0 and high < NUM_LEVELS - 0.5):  # also false for NaN
+            raise ValueError(
+                f"{metric}: {name} holds levels from {low.item():g} to {high.item():g}, expected "
+                "grey levels in [0, 255] and no NaN; multiply luminance in [0, 1] by 255, and "
+                "scale deeper images down first"
+            )
+
+
+def to_levels(image: Tensor) -> Tensor:
+    """Round to whole grey levels, halves to even: (B, 1, H, W) float64."""
+    return image.double().round()
+
+
+def centred(image: Tensor) -> Tensor:
+    """Return the image minus the middle of its range, per image: (B, 1, H, W) float64.
+
+    Variances do not change, rounding errors shrink, and a constant image becomes exactly zero.
+    """
+    levels = image.double()
+    low, high = torch.aminmax(levels.flatten(1), dim=1)
+    return levels - ((low + high) / 2).view(-1, 1, 1, 1)
