@@ -13,7 +13,8 @@ from typing import Any
 import pandas as pd
 
 from cluster import storage
-from cluster.steps import METRICS, RANGES
+from cluster.steps import RANGES
+from dmnet_core.metrics import METRICS
 
 Row = dict[str, Any]
 

@@ -15,8 +15,8 @@ from PIL import Image, ImageDraw
 from cluster import storage
 from cluster.decode import decode_image
 from cluster.plan import Plan
-from cluster.steps import METRICS
 from dmnet_core.inference import prepare_pair
+from dmnet_core.metrics import METRICS
 from dmnet_core.ranges import from_unit, to_unit
 
 SECONDS_PER_LINE = 30.0

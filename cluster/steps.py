@@ -29,14 +29,11 @@ from dmnet_core.inference import (
     fuse_prepared,
     prepare_pair,
 )
-from dmnet_core.metrics import fusion_metrics
+from dmnet_core.metrics import METRICS, fusion_metrics
 
 Row = dict[str, Any]
 Batch = dict[str, Any]
 
-METRICS = (
-    "EN", "SD", "SF", "AG", "MI", "CC", "SCD", "VIF", "Qabf", "MS-SSIM", "MS-SSIM-Wang",
-)  # fmt: skip
 PIXELS = ("ir", "vis", "fused")
 RANGES = ("ir_low", "ir_high", "vis_low", "vis_high")
 INFERENCE_REASONS = {

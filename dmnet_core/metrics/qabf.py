@@ -78,5 +78,5 @@ def _edges(images: Tensor) -> tuple[Tensor, Tensor]:
     smooth_x.add_(padded[..., 1:-1], alpha=2.0)  # (B, 3, H+2, W)
     dy = smooth_x[..., 2:, :] - smooth_x[..., :-2, :]
     # +0 before the quotient: dy / -0 would turn the angle pi/2 of a vertical step around
-    angle = torch.where(dx == 0, math.pi / 2, torch.atan(dy / dx))
+    angle = torch.where(dx == 0, math.pi / 2, torch.atan(dy / -dx))
     return torch.addcmul(dx.square(), dy, dy).sqrt_(), angle

@@ -1,0 +1,95 @@
+"""What the tests share: the real data beside the project, and an S3 server on loopback."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+REPO_ROOT = Path(__file__).resolve().parents[1]
+SHARED = REPO_ROOT.parent / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared_data():
+    """The folder of real pairs beside the project."""
+    if not (SHARED / "data").is_dir():
+        pytest.skip(f"no real pairs: {SHARED / 'data'} is absent")
+    return SHARED / "data"
+
+
+@pytest.fixture(scope="session")
+def golden_metrics():
+    """Metric values from outside implementations."""
+    path = SHARED / "golden" / "fusion_metrics.csv"
+    if not path.is_file():
+        pytest.skip(f"no reference values: {path} is absent")
+    return path
+
+
+def free_port():
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return server.getsockname()[1]
+
+
+@pytest.fixture(scope="session")
+def s3_environment(tmp_path_factory):
+    """Environment variables of a real HTTP S3 server: DMNET_TEST_S3_ENDPOINT's, else moto's."""
+    given = os.environ.get("DMNET_TEST_S3_ENDPOINT")
+    if given:
+        yield {
+            "AWS_ENDPOINT_URL": given,
+            "AWS_ACCESS_KEY_ID": os.environ["AWS_ACCESS_KEY_ID"],
+            "AWS_SECRET_ACCESS_KEY": os.environ["AWS_SECRET_ACCESS_KEY"],
+            "AWS_DEFAULT_REGION": os.environ.get("AWS_DEFAULT_REGION", "us-east-1"),
+        }
+        return
+    port = free_port()
+    moto_server = shutil.which("moto_server", path=str(Path(sys.executable).parent))
+    assert moto_server, "moto_server is not beside this Python: install the dev dependencies"
+    log_path = tmp_path_factory.mktemp("moto") / "log"
+    with log_path.open("wb") as log:
+        server = subprocess.Popen(
+            [moto_server, "-H", "127.0.0.1", "-p", str(port)], stdout=log, stderr=log
+        )
+    endpoint = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(300):
+            assert server.poll() is None, log_path.read_text()
+            try:
+                urllib.request.urlopen(f"{endpoint}/moto-api/", timeout=5).close()
+                break
+            except OSError:
+                time.sleep(0.1)  # it is starting
+        else:
+            raise AssertionError(f"moto_server does not answer: {log_path.read_text()}")
+        yield {
+            "AWS_ENDPOINT_URL": endpoint,
+            "AWS_ACCESS_KEY_ID": "test-key",
+            "AWS_SECRET_ACCESS_KEY": "test-secret",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }
+    finally:
+        server.kill()
+        server.wait()
+
+
+@pytest.fixture
+def s3(s3_environment, monkeypatch, request):
+    """An empty bucket's URL; the environment points every client to the server."""
+    import s3fs
+
+    for name, value in s3_environment.items():
+        monkeypatch.setenv(name, value)
+    s3fs.S3FileSystem.clear_instance_cache()
+    bucket = f"dmnet-test-{os.getpid()}-{time.time_ns():x}"
+    filesystem = s3fs.S3FileSystem(endpoint_url=s3_environment["AWS_ENDPOINT_URL"])
+    filesystem.mkdir(bucket)
+    yield f"s3://{bucket}"
+    s3fs.S3FileSystem.clear_instance_cache()

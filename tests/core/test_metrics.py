@@ -1,0 +1,150 @@
+"""Each metric: closed-form values, batches, outside reference numbers, edge cases, errors."""
+
+import csv
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dmnet_core import metrics
+from dmnet_core.metrics import METRICS, fusion_metrics
+
+SEPARATE = {
+    "EN": lambda ir, vis, fused: metrics.entropy(fused),
+    "SD": lambda ir, vis, fused: metrics.standard_deviation(fused),
+    "SF": lambda ir, vis, fused: metrics.spatial_frequency(fused),
+    "AG": lambda ir, vis, fused: metrics.average_gradient(fused),
+    "MI": metrics.mutual_information,
+    "CC": metrics.correlation_coefficient,
+    "SCD": metrics.sum_of_correlations_of_differences,
+    "VIF": metrics.visual_information_fidelity,
+    "Qabf": metrics.edge_preservation,
+    "MS-SSIM": metrics.joint_ms_ssim,
+    "MS-SSIM-Wang": metrics.wang_ms_ssim,
+}
+LOOSER = {"Qabf": 1e-4, "MS-SSIM": 1e-4, "MS-SSIM-Wang": 1e-4}
+
+
+def random_images(batch, height, width):
+    generator = torch.Generator().manual_seed(0)
+    shape = (3, batch, 1, height, width)
+    return tuple(torch.randint(0, 256, shape, generator=generator).double())
+
+
+def ramp(step):
+    return (torch.arange(40.0).double() * step).expand(40, 40)[None, None]
+
+
+def test_a_horizontal_ramp_has_the_metrics_of_its_slope():
+    fused = ramp(3)
+    values = fusion_metrics(fused, fused, fused)
+    assert values["EN"].item() == pytest.approx(math.log2(40))
+    assert values["SD"].item() == pytest.approx(3 * math.sqrt((40**2 - 1) / 12))
+    assert values["SF"].item() == pytest.approx(3)
+    assert values["AG"].item() == pytest.approx(3 / math.sqrt(2))
+    assert values["MI"].item() == pytest.approx(2 * math.log(40))
+    assert values["CC"].item() == pytest.approx(1)
+    assert values["VIF"].item() == pytest.approx(2, abs=1e-6)
+    assert values["MS-SSIM-Wang"].item() == pytest.approx(1)
+
+
+def test_a_fused_image_equal_to_both_sources_keeps_everything():
+    image = random_images(1, 64, 80)[0]
+    values = fusion_metrics(image, image, image)
+    assert values["MI"].item() == pytest.approx(2 * math.log(2) * values["EN"].item())
+    assert values["CC"].item() == pytest.approx(1)
+    assert values["SCD"].item() == 0  # nothing was left out, so there is nothing to correlate
+    assert values["VIF"].item() == pytest.approx(2, abs=1e-6)
+    # 0.9750 is the largest value that the two sigmoids of Qabf reach
+    assert values["Qabf"].item() == pytest.approx(0.9750, abs=5e-4)
+    assert values["MS-SSIM-Wang"].item() == pytest.approx(1)
+
+
+def test_the_sum_of_the_sources_has_the_largest_scd():
+    ir, vis, _ = random_images(1, 32, 32)
+    ir, vis = (ir / 2).floor(), (vis / 2).floor()
+    assert fusion_metrics(ir, vis, ir + vis)["SCD"].item() == pytest.approx(2)
+
+
+def test_a_checkerboard_uses_one_bit():
+    board = (torch.arange(16)[:, None] + torch.arange(16)).remainder(2)[None, None] * 255.0
+    values = fusion_metrics(board, board, board)
+    assert values["EN"].item() == pytest.approx(1)
+    assert values["SD"].item() == pytest.approx(127.5)
+    assert values["SF"].item() == pytest.approx(255 * math.sqrt(2))
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_one_metric_alone_equals_the_metric_among_all(name):
+    images = random_images(2, 61, 47)
+    alone = SEPARATE[name](*images)
+    assert alone.dtype == torch.float64
+    torch.testing.assert_close(alone, fusion_metrics(*images)[name], rtol=1e-9, atol=1e-12)
+
+
+def test_a_batch_equals_its_images_one_by_one():
+    images = random_images(3, 50, 64)
+    together = fusion_metrics(*images)
+    for index in range(3):
+        alone = fusion_metrics(*(image[index : index + 1] for image in images))
+        for name in METRICS:
+            # sums in another order
+            torch.testing.assert_close(together[name][index], alone[name][0], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (3, 3), (9, 200), (10, 11), (17, 23)])
+@pytest.mark.parametrize("level", [0.0, 128.0, None])
+def test_constant_and_tiny_images_have_finite_values(size, level):
+    ir, vis, fused = random_images(1, *size)
+    for images in ((ir, vis, fused), (ir, ir, ir)):
+        if level is not None:
+            images = (images[0], torch.full_like(vis, level), torch.full_like(vis, level))
+        for name, value in fusion_metrics(*images).items():
+            assert math.isfinite(value.item()), name
+
+
+def test_a_constant_fused_image_shares_nothing_with_its_sources():
+    ir, vis, _ = random_images(1, 64, 64)
+    values = fusion_metrics(ir, vis, torch.full_like(ir, 7.0))
+    for name in ("EN", "SD", "SF", "AG", "MI", "CC"):
+        assert values[name].item() == 0, name
+    assert values["VIF"].item() == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        ((torch.zeros(5, 5),) * 3, r"shape \(5, 5\), expected \(B, 1, H, W\)"),
+        ((torch.zeros(1, 1, 5, 5), torch.zeros(1, 1, 5, 6), torch.zeros(1, 1, 5, 5)), "one shape"),
+        ((torch.full((1, 1, 5, 5), 300.0),) * 3, "grey levels in"),
+        ((torch.full((1, 1, 5, 5), math.nan),) * 3, "no NaN"),
+    ],
+)
+def test_wrong_images_are_refused_by_name(images, message):
+    with pytest.raises(ValueError, match=message):
+        fusion_metrics(*images)
+
+
+def read_levels(path):
+    pixels = np.asarray(Image.open(path)).astype(np.float64)
+    if pixels.ndim == 3:
+        pixels = np.round(pixels @ np.array([0.299, 0.587, 0.114]))
+    return torch.from_numpy(pixels)[None, None]
+
+
+def test_every_reference_value_is_met(golden_metrics, shared_data):
+    with golden_metrics.open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 150
+    for row in rows:
+        folder, stem = shared_data / row["set"], Path(row["image"]).stem
+        ir, vis = (read_levels(next((folder / side).glob(f"{stem}.*"))) for side in ("ir", "vis"))
+        average = ((ir + vis) / 2).round()
+        fused = average if row["method"] == "average" else torch.maximum(ir, vis)
+        values = fusion_metrics(ir, vis, fused)
+        for name in METRICS:
+            expected = pytest.approx(float(row[name]), rel=LOOSER.get(name, 1e-6))
+            assert values[name].item() == expected, f"{name} of {row['set']}/{stem}"
