@@ -17,6 +17,7 @@ from PIL import Image, ImageFile, ImageOps
 REASONS = {
     "missing_partner": "only one side of the pair was found",
     "ambiguous": "two files of one side have the pair's name",
+    "bad_name": "the file's name is not UTF-8",
     "missing_file": "the file is not there any more",
     "empty": "the file has no bytes",
     "wrong_type": "the content is not an image of a type that is read",

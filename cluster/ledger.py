@@ -6,7 +6,6 @@ are never changed; of several rows of one window the latest counts.
 
 from __future__ import annotations
 
-import io
 import time
 from typing import Any
 
@@ -72,7 +71,7 @@ class LedgerWriter:
             part_url = storage.join_url(
                 self.ledger_url, f"part-{self.run_id}-{self.num_parts:06d}.parquet"
             )
-            storage.put_bytes(part_url, to_parquet(typed_frame(self.rows, COLUMNS)))
+            storage.write_table(part_url, storage.typed_frame(self.rows, COLUMNS))
             self.num_parts += 1
             self.rows = []
         self.last_put = time.monotonic()
@@ -80,10 +79,9 @@ class LedgerWriter:
 
 def read_ledger(ledger_url: str) -> pd.DataFrame:
     """Return the latest row of every window, with COLUMNS; no rows where there is no ledger yet."""
-    table = storage.read_table(ledger_url)
-    if table is None:
-        return typed_frame([], COLUMNS)
-    frame = table.to_pandas()
+    frame = storage.read_table(ledger_url)
+    if frame is None:
+        return storage.typed_frame([], COLUMNS)
     missing = sorted(set(COLUMNS) - set(frame.columns))
     if missing:
         raise ValueError(
@@ -92,32 +90,3 @@ def read_ledger(ledger_url: str) -> pd.DataFrame:
         )
     frame = frame.sort_values("recorded_at", kind="stable")
     return frame.drop_duplicates(["pair_id", "window"], keep="last", ignore_index=True)
-
-
-def typed_frame(rows: list[Row], columns: dict[str, str]) -> pd.DataFrame:
-    """Return rows as a frame with exactly these columns and types, also where there is no row."""
-    return pd.DataFrame(
-        {
-            name: pd.Series([row[name] for row in rows], dtype=kind)
-            for name, kind in columns.items()
-        }
-    )
-
-
-def to_parquet(frame: pd.DataFrame) -> bytes:
-    """Return a frame as one Parquet file, built in memory so that it is put whole."""
-    buffer = io.BytesIO()
-    frame.to_parquet(buffer, index=False)
-    return buffer.getvalue()
-
-
-def replace_parts(folder_url: str, run_id: str, frame: pd.DataFrame) -> None:
-    """Make a frame the only part of a table's folder: put it, then delete the older parts."""
-    new_name = f"part-{run_id}.parquet"
-    try:
-        old = [file.url for file in storage.list_files(folder_url) if file.path != new_name]
-    except storage.StorageError:
-        old = []  # the first run: there is no such folder yet
-    storage.put_bytes(storage.join_url(folder_url, new_name), to_parquet(frame))
-    for url in old:
-        storage.delete(url)

@@ -118,7 +118,7 @@ def check_fingerprint(
     )
 
 
-def make_plan(index: Any, ledger: pd.DataFrame, digest: str, limit: int | None) -> Plan:
+def make_plan(index: pd.DataFrame, ledger: pd.DataFrame, digest: str, limit: int | None) -> Plan:
     """Subtract the ledger from the index.
 
     Args:
@@ -127,7 +127,7 @@ def make_plan(index: Any, ledger: pd.DataFrame, digest: str, limit: int | None) 
         digest: of the present fingerprint.
         limit: only the first this many pairs are part of the run.
     """
-    pairs = index.select(KEYS + URLS).to_pandas()
+    pairs = index[KEYS + URLS].reset_index(drop=True)
     for side in ("ir", "vis"):
         sizes = pd.to_numeric(pairs[f"{side}_size"]).astype("float64")
         pairs[f"{side}_size"] = sizes.fillna(-1).astype("int64")

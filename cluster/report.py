@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,9 @@ from cluster.plan import Plan
 from dmnet_core.inference import prepare_pair
 from dmnet_core.metrics import METRICS
 from dmnet_core.ranges import from_unit, to_unit
+
+if TYPE_CHECKING:
+    from cluster.results import Summary
 
 SECONDS_PER_LINE = 30.0
 SECONDS_PER_REDRAW = 0.5
@@ -84,6 +87,21 @@ def print_table(rows: dict[str, Any]) -> None:
         print(f"  {name:<{width}}  {value}")
 
 
+def print_summary(
+    summary: Summary, urls: dict[str, str], metrics: pd.DataFrame, seconds: float
+) -> None:
+    """Print how a run ended and where its results are."""
+    rows: dict[str, Any] = {
+        "pairs": f"{summary.num_pairs} = {summary.num_fused} fused + {summary.num_rejected} rejected"
+    }
+    rows |= {f"  {reason}": count for reason, count in summary.reasons.items()}
+    if len(metrics):
+        rows["means"] = mean_metrics(metrics)
+    rows["time"] = duration(seconds)
+    rows |= {name: storage.redact_url(url) for name, url in urls.items()}
+    print_table(rows)
+
+
 def mean_metrics(metrics: pd.DataFrame) -> str:
     """Return the metrics' means over all pairs where they are finite, in one line."""
     parts = []
@@ -130,7 +148,7 @@ def make_preview(
     for _, row in metrics.iloc[places].iterrows():
         try:
             ir, vis = (
-                decode_image(storage.read_bytes(row[f"{side}_source"]), max_pixels=max_pixels)
+                decode_image(storage.read_bytes(row[f"{side}_url"]), max_pixels=max_pixels)
                 for side in ("ir", "vis")
             )
         except (OSError, ValueError) as error:

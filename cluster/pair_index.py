@@ -1,0 +1,236 @@
+"""The pair index: which infrared and which visible file make a pair.
+
+First in the flow: two listings become rows of pair_id, URLs, sizes and etags, in a file
+(`build_index`) or in memory (`load_index`). A name that makes no pair is listed with its reason.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from cluster import storage
+from cluster.config import FuseConfig, IndexConfig
+from cluster.storage import FileInfo
+
+SIDES = ("ir", "vis")
+IMAGE_EXTENSIONS = frozenset(
+    "png jpg jpeg jpe jfif tif tiff bmp webp gif jp2 j2k heic heif avif pgm ppm pnm".split()
+)
+"""A file with another extension is no image of the archive; one without any may be."""
+SCHEMA = {
+    "pair_id": "str",
+    "ir_url": "str",
+    "vis_url": "str",
+    "ir_size": "int64",
+    "ir_etag": "str",
+    "vis_size": "int64",
+    "vis_etag": "str",
+}
+UNMATCHED_SCHEMA = dict.fromkeys(("pair_id", "reason", "detail", "ir_url", "vis_url"), "str")
+NO_PAIR = ("missing_partner", "ambiguous", "bad_name")
+"""Reasons of the unmatched table that count as rejected pairs; not_image does not."""
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class IndexReport:
+    """What `build_index` found."""
+
+    num_pairs: int
+    """Rows of the index."""
+    num_unmatched: dict[str, int]
+    """Names that make no pair, by reason."""
+    index_url: str
+    """Where the index is."""
+    unmatched_url: str
+    """Where the table of unmatched names is."""
+
+
+def build_index(config: IndexConfig) -> IndexReport:
+    """List both prefixes, match the names, write the index and the table of unmatched names.
+
+    Raises:
+        ValueError: a prefix is not there or unreachable, or no name has a partner.
+    """
+    pairs, unmatched = _match_prefixes(
+        config.ir_url, config.vis_url, config.ir_pattern, config.vis_pattern
+    )
+    unmatched_url = unmatched_table_url(config.output_url)
+    storage.write_table(unmatched_url, storage.typed_frame(unmatched, UNMATCHED_SCHEMA))
+    storage.write_table(config.output_url, storage.typed_frame(pairs, SCHEMA))
+    counts: dict[str, int] = {}
+    for row in unmatched:
+        counts[row["reason"]] = counts.get(row["reason"], 0) + 1
+    return IndexReport(len(pairs), counts, config.output_url, unmatched_url)
+
+
+def load_index(config: FuseConfig) -> tuple[pd.DataFrame, list[Row]]:
+    """Return the pairs of a run, and the rows of names that make no pair.
+
+    The pairs have every column of SCHEMA, null where a user's own index does not say, and any other
+    column of the index. Relative URLs in an index are below the index's own folder.
+
+    Raises:
+        ValueError: the index or a prefix can't be used.
+    """
+    if config.index_url is None:
+        assert config.ir_url is not None and config.vis_url is not None
+        pairs, unmatched = _match_prefixes(config.ir_url, config.vis_url, "{id}", "{id}")
+        table = storage.typed_frame(pairs, SCHEMA)
+    else:
+        table = storage.read_table(config.index_url)
+        if table is None:
+            raise ValueError(
+                f"--index {storage.redact_url(config.index_url)!r} is not there, expected a Parquet "
+                "or CSV file: make one with jobs/index_archive.py"
+            )
+        table = _checked(table, config.index_url)
+        beside = storage.read_table(unmatched_table_url(config.index_url))
+        unmatched = [] if beside is None else beside.to_dict("records")
+    return table, [row for row in unmatched if row["reason"] in NO_PAIR]
+
+
+def unmatched_table_url(index_url: str) -> str:
+    """Return where the unmatched names of an index are: pairs.parquet, pairs.unmatched.parquet."""
+    return f"{index_url.rpartition('.')[0]}.unmatched.parquet"
+
+
+def match_pairs(
+    ir_files: Iterable[FileInfo],
+    vis_files: Iterable[FileInfo],
+    ir_pattern: str = "{id}",
+    vis_pattern: str = "{id}",
+) -> tuple[list[Row], list[Row]]:
+    """Match two listings by pair_id: the relative path without extension, taken out of the pattern.
+
+    Returns:
+        Rows with the columns of SCHEMA and rows with those of UNMATCHED_SCHEMA, by pair_id.
+    """
+    unmatched: list[Row] = []
+    found: dict[str, dict[str, list[FileInfo]]] = {}
+    for side, files, pattern in (("ir", ir_files, ir_pattern), ("vis", vis_files, vis_pattern)):
+        before, _, after = pattern.partition("{id}")
+        spelled = re.compile(re.escape(before) + "(.+)" + re.escape(after), re.DOTALL)
+        for file in files:
+            stem, dot, extension = _split_extension(file.path)
+            if dot and extension.lower() not in IMAGE_EXTENSIONS:
+                detail = f"{side}: the extension is none of an image"
+                unmatched.append(_unmatched(stem, "not_image", detail, {side: file.url}))
+            elif not _is_text(file.url):
+                detail = f"{side}: the file's name is not UTF-8: rename it"
+                unmatched.append(_unmatched(stem, "bad_name", detail, {side: file.url}))
+            elif (match := spelled.fullmatch(stem)) is None:
+                detail = f"{side}: the name does not fit the pattern {pattern!r}"
+                unmatched.append(_unmatched(stem, "missing_partner", detail, {side: file.url}))
+            else:
+                found.setdefault(match[1], {"ir": [], "vis": []})[side].append(file)
+    pairs: list[Row] = []
+    for pair_id in sorted(found):
+        sides = found[pair_id]
+        urls = {side: sides[side][0].url for side in SIDES if sides[side]}
+        several = [side for side in SIDES if len(sides[side]) > 1]
+        if several:
+            detail = "; ".join(
+                f"{side}: {', '.join(file.path for file in sides[side])}" for side in several
+            )
+            unmatched.append(_unmatched(pair_id, "ambiguous", detail, urls))
+        elif len(urls) == 1:
+            missing = "vis" if "ir" in urls else "ir"
+            detail = f"{missing}: no file of this name below the prefix"
+            unmatched.append(_unmatched(pair_id, "missing_partner", detail, urls))
+        else:
+            ir, vis = sides["ir"][0], sides["vis"][0]
+            pairs.append(
+                {
+                    "pair_id": pair_id,
+                    "ir_url": ir.url,
+                    "vis_url": vis.url,
+                    "ir_size": ir.size,
+                    "ir_etag": ir.etag,
+                    "vis_size": vis.size,
+                    "vis_etag": vis.etag,
+                }
+            )
+    return pairs, sorted(unmatched, key=lambda row: (row["pair_id"], row["detail"]))
+
+
+def _match_prefixes(
+    ir_url: str, vis_url: str, ir_pattern: str, vis_pattern: str
+) -> tuple[list[Row], list[Row]]:
+    ir_url, vis_url = storage.absolute_url(ir_url), storage.absolute_url(vis_url)
+    pairs, unmatched = match_pairs(
+        storage.list_files(ir_url), storage.list_files(vis_url), ir_pattern, vis_pattern
+    )
+    if not pairs:
+        example = f", for example {unmatched[0]['pair_id']!r}" if unmatched else ""
+        raise ValueError(
+            f"no infrared file below {storage.redact_url(ir_url)!r} has a visible one of its name "
+            f"below {storage.redact_url(vis_url)!r} ({len(unmatched)} names without a "
+            f"partner{example}), expected equal relative paths without extension: make an index "
+            "with jobs/index_archive.py --ir-pattern and --vis-pattern where the names differ"
+        )
+    return pairs, unmatched
+
+
+def _checked(table: pd.DataFrame, index_url: str) -> pd.DataFrame:
+    name = f"index {storage.redact_url(index_url)!r}"
+    needed = ("pair_id", "ir_url", "vis_url")
+    if missing := [column for column in needed if column not in table]:
+        raise ValueError(
+            f"{name} has no column {', '.join(missing)} (it has {', '.join(map(str, table))}), "
+            "expected pair_id, ir_url and vis_url"
+        )
+    if not len(table):
+        raise ValueError(f"{name} has no rows, expected one a pair")
+    for column in needed:
+        if num_empty := int((table[column].isna() | (table[column].astype(str) == "")).sum()):
+            raise ValueError(f"{name} has {num_empty} rows without {column}, expected none")
+    table = table.astype(dict.fromkeys(needed, "str"))
+    twice = table.loc[table["pair_id"].duplicated(), "pair_id"]
+    if len(twice):
+        raise ValueError(
+            f"{name} has {len(twice)} rows whose pair_id an earlier row has, for example "
+            f"{twice.iloc[0]!r}, expected each once"
+        )
+    folder = storage.absolute_url(index_url).rpartition("/")[0]
+    for side in SIDES:
+        table[f"{side}_url"] = [_below(folder, url) for url in table[f"{side}_url"]]
+        for column in (f"{side}_size", f"{side}_etag"):
+            if column not in table:
+                table[column] = None
+    return table
+
+
+def _below(folder: str, url: str) -> str:
+    """Return a URL of an index, a relative one as below the index's folder."""
+    whole = storage.is_remote(url) or url.startswith(("/", "file://"))
+    return url if whole else storage.join_url(folder, url)
+
+
+def _split_extension(path: str) -> tuple[str, bool, str]:
+    """Split at the last dot of the file's name, unless it begins with it."""
+    folder, slash, name = path.rpartition("/")
+    stem, dot, extension = name.rpartition(".")
+    if not dot or not stem:
+        return path, False, ""
+    return f"{folder}{slash}{stem}", True, extension
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _unmatched(pair_id: str, reason: str, detail: str, urls: dict[str, str]) -> Row:
+    row = {"pair_id": pair_id, "reason": reason, "detail": detail}
+    row |= {f"{side}_url": urls.get(side, "") for side in SIDES}
+    return {name: value.encode("utf-8", "backslashreplace").decode() for name, value in row.items()}

@@ -1,0 +1,86 @@
+"""Fuses an archive of infrared and visible pairs: python jobs/fuse_archive.py --help."""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from cluster.config import OUTPUT_DTYPES, PRECISIONS, FuseConfig  # noqa: E402
+from cluster.pipeline import fuse_archive  # noqa: E402
+
+
+def parse_arguments(arguments: list[str] | None = None) -> FuseConfig:
+    """Return the config of a command line; exits with 2 and one line where it is wrong."""
+    parser = argparse.ArgumentParser(
+        description="Fuse an archive of paired infrared and visible images. Run again, it goes on: "
+        "only pairs that are new or changed are fused."
+    )
+    add = parser.add_argument
+    add("--index", metavar="URL", help="pair index, Parquet or CSV; or give --ir and --vis")
+    add("--ir", metavar="URL", help="folder or s3:// prefix of the infrared images")
+    add("--vis", metavar="URL", help="folder or s3:// prefix of the visible images")
+    add("--output", metavar="URL", required=True, help="folder or s3:// prefix of all results")
+    add("--checkpoint", metavar="URL", help=".safetensors weights; default: the shipped ones")
+    add("--actors", type=int, default=1, metavar="N", help="actors that hold the network (1)")
+    add("--gpus-per-actor", type=float, default=0.0, metavar="X", help="0 runs on the CPU (0)")
+    add("--cpus-per-actor", type=int, default=2, metavar="N", help="CPU threads of each actor (2)")
+    add("--batch-size", type=int, default=4, metavar="N",
+        help="pairs of one size that a GPU takes at once (4)")  # fmt: skip
+    add("--precision", choices=PRECISIONS, default="fp32", help="the halves need GPUs (fp32)")
+    add("--limit", type=int, metavar="N", help="only the first N pairs")
+    add("--range", default="auto", metavar="POLICY",
+        help="source values to [0, 1]: auto, dtype, minmax, percentile or LOW:HIGH (auto)")  # fmt: skip
+    add("--dtype", choices=OUTPUT_DTYPES, default="uint8", help="of the fused arrays (uint8)")
+    add("--max-pixels", type=int, default=FuseConfig.max_pixels, metavar="N",
+        help="larger images are rejected from their header (%(default)s)")  # fmt: skip
+    add("--max-rejected", type=float, default=1.0, metavar="SHARE",
+        help="exit 1 where more than this share of the pairs was rejected (1.0)")  # fmt: skip
+    add("--reprocess", action="store_true", help="fuse again what other settings had made")
+    add("--dry-run", action="store_true", help="print what would be done and stop")
+    add("--ray-address", metavar="HOST:PORT",
+        help="Ray cluster to join; default: RAY_ADDRESS, or a local Ray")  # fmt: skip
+    given = parser.parse_args(arguments)
+    try:
+        return FuseConfig(
+            output_url=given.output,
+            index_url=given.index,
+            ir_url=given.ir,
+            vis_url=given.vis,
+            checkpoint_url=given.checkpoint,
+            num_actors=given.actors,
+            gpus_per_actor=given.gpus_per_actor,
+            cpus_per_actor=given.cpus_per_actor,
+            batch_size=given.batch_size,
+            precision=given.precision,
+            limit=given.limit,
+            range_policy=given.range,
+            output_dtype=given.dtype,
+            max_pixels=given.max_pixels,
+            reprocess=given.reprocess,
+            max_rejected=given.max_rejected,
+            dry_run=given.dry_run,
+            ray_address=given.ray_address,
+        )
+    except ValueError as error:
+        parser.error(str(error))
+
+
+def main() -> int:
+    """Run the job; 0 done, 1 a pair is unaccounted for or too many were rejected, 2 wrong input."""
+    config = parse_arguments()
+    try:
+        summary = fuse_archive(config)
+    except (ValueError, OSError) as error:
+        print(f"fuse_archive: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("fuse_archive: interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    if summary.problem:
+        print(f"fuse_archive: {summary.problem}", file=sys.stderr)
+    return 1 if summary.problem else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
