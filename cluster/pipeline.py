@@ -149,7 +149,7 @@ class _Run:
         }
         return (
             ray.data.from_pandas(blocks)
-            .map(read_window, fn_kwargs={"max_pixels": config.max_pixels}, num_cpus=READ_CPUS)
+            .map(cast(Any, read_window), fn_kwargs={"max_pixels": config.max_pixels}, num_cpus=READ_CPUS)
             .map_batches(
                 FuseWindows,
                 fn_constructor_kwargs=actor_options,
@@ -159,7 +159,7 @@ class _Run:
                 num_gpus=config.gpus_per_actor or None,
             )
             .map(
-                write_window,
+                cast(Any, write_window),
                 fn_kwargs={
                     "store_url": self.output.store,
                     "fingerprint": self.fingerprint.digest,
@@ -173,9 +173,8 @@ def _absolute(config: FuseConfig) -> FuseConfig:
     """Return the config with local paths absolute: a worker's folder is another."""
     names = ("output_url", "index_url", "ir_url", "vis_url", "checkpoint_url")
     given: dict[str, Any] = {name: getattr(config, name) for name in names}
-    return replace(
-        config, **{name: storage.absolute_url(url) for name, url in given.items() if url is not None}
-    )
+    changed: Any = {name: storage.absolute_url(url) for name, url in given.items() if url}
+    return replace(config, **changed)
 
 
 def _load_checkpoint(config: FuseConfig) -> Checkpoint:

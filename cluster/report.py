@@ -174,7 +174,7 @@ def make_preview(
 def _to_8_bit(fused: NDArray[np.generic]) -> NDArray[np.generic]:
     if fused.dtype == np.uint8:
         return fused
-    high = 1.0 if fused.dtype == np.float32 else float(np.iinfo(fused.dtype).max)
+    high = 1.0 if fused.dtype == np.float32 else float(np.iinfo(fused.dtype.name).max)
     return from_unit(to_unit(fused, 0.0, high), "uint8")
 
 

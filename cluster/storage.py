@@ -28,6 +28,7 @@ import pyarrow.csv
 import pyarrow.parquet
 import zarr
 from numpy.typing import NDArray
+from zarr.codecs import ZstdCodec
 from zarr.storage import MemoryStore
 
 CHUNK = 256
@@ -328,7 +329,7 @@ def write_fused(
         dtype=pixels.dtype,
         chunks=(CHUNK, CHUNK, *bands),
         shards=shard,
-        compressors=zarr.codecs.ZstdCodec(level=3),
+        compressors=ZstdCodec(level=3),
         dimension_names=("y", "x", "band")[: pixels.ndim],
     )
     array[:] = pixels

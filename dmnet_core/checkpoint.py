@@ -46,8 +46,11 @@ def load_checkpoint(
         ValueError: the bytes are no DMNet checkpoint.
         OSError: the file can't be read.
     """
-    name = "checkpoint" if isinstance(source, bytes) else f"checkpoint {str(source or SHIPPED_WEIGHTS)!r}"
-    data = source if isinstance(source, bytes) else Path(source or SHIPPED_WEIGHTS).read_bytes()
+    if isinstance(source, bytes):
+        name, data = "checkpoint", source
+    else:
+        path = Path(source or SHIPPED_WEIGHTS)
+        name, data = f"checkpoint {str(path)!r}", path.read_bytes()
     expected = "expected a safetensors file written by jobs/train_dmnet.py"
     try:
         tensors = load_tensors(data)
@@ -61,8 +64,9 @@ def load_checkpoint(
         model.load_state_dict({key: value.float() for key, value in tensors.items()})
     except RuntimeError as error:
         detail = str(error).splitlines()[0]
-        raise ValueError(f"{name}: weights do not fit their config ({detail}), {expected}") from error
-    model = model.to(device=device, memory_format=torch.channels_last).eval()
+        raise ValueError(f"{name}: the weights do not fit ({detail}), {expected}") from error
+    model = model.to(device).eval()
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Checkpoint(model, card, hashlib.sha256(data).hexdigest())
 
 

@@ -32,4 +32,5 @@ def to_rgb(y: Float, chroma: Float) -> Float:
     red = y + 2 * (1 - RED) * chroma[..., 1]
     blue = y + 2 * (1 - BLUE) * chroma[..., 0]
     green = (y - RED * red - BLUE * blue) / GREEN
-    return np.clip(np.stack([red, green, blue], axis=-1), 0.0, 1.0).astype(np.float32)
+    out: Float = np.clip(np.stack([red, green, blue], axis=-1), 0.0, 1.0).astype(np.float32)
+    return out

@@ -37,8 +37,10 @@ def position_noise(
     Args:
         key: from `pair_key`.
         steps: the noise steps t.
-        height, width: of the rectangle, in pixels of DM's resolution.
-        y0, x0: its absolute position, in the same pixels.
+        height: of the rectangle, in pixels of DM's resolution.
+        width: the same.
+        y0: its absolute position, in the same pixels.
+        x0: the same.
         device: where it is computed.
     """
     y = torch.arange(y0, y0 + height, dtype=torch.int64, device=device)[:, None]

@@ -32,7 +32,7 @@ def value_range(image: NDArray[np.generic], policy: str) -> tuple[float, float]:
     """
     if policy == "dtype" or (policy == "auto" and image.dtype == np.uint8):
         if np.issubdtype(image.dtype, np.integer):
-            return 0.0, float(np.iinfo(image.dtype).max)
+            return 0.0, float(np.iinfo(image.dtype.name).max)
         return 0.0, 1.0
     if policy not in NAMED_POLICIES:
         return _parse_limits(policy)

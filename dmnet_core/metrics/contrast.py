@@ -94,4 +94,5 @@ def average_gradient(fused: Tensor) -> Tensor:
     torch.sub(image[..., 2:, :], image[..., :-2, :], out=gy2[..., 1:-1, :])
     gy2[..., 0, :] = 2 * (image[..., 1, :] - image[..., 0, :])
     gy2[..., -1, :] = 2 * (image[..., -1, :] - image[..., -2, :])
-    return gx2.square_().addcmul_(gy2, gy2).sqrt_().mean(dim=(1, 2, 3)) / 8.0**0.5
+    out: Tensor = gx2.square_().addcmul_(gy2, gy2).sqrt_().mean(dim=(1, 2, 3)) / 8.0**0.5
+    return out

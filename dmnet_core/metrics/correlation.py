@@ -85,7 +85,8 @@ def _deviations(image: Tensor) -> Tensor:
 
 
 def _dot(one: Tensor, other: Tensor) -> Tensor:
-    return torch.linalg.vecdot(one, other)
+    out: Tensor = torch.linalg.vecdot(one, other)
+    return out
 
 
 def _pearson(one: Tensor, other: Tensor) -> Tensor:

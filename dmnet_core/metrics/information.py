@@ -32,7 +32,8 @@ def histogram_entropy(counts: Tensor) -> Tensor:
     counts = counts.double()
     total = counts.sum(dim=1)
     nats = total.log() - torch.special.xlogy(counts, counts).sum(dim=1) / total
-    return nats.clamp(min=0.0)  # rounding can leave -1e-16 for a single level
+    out: Tensor = nats.clamp(min=0.0)  # rounding can leave -1e-16 for a single level
+    return out
 
 
 def information_from_histograms(ir_fused: Tensor, vis_fused: Tensor) -> tuple[Tensor, Tensor]:

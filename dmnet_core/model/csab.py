@@ -56,7 +56,8 @@ class CSAB(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the weighted map, (B, dim, H, W)."""
         x = x * self.channel(x)
-        return x * self.spatial(x)
+        out: Tensor = x * self.spatial(x)
+        return out
 
 
 def mixed_pool(average: Tensor, maximum: Tensor, mix: Tensor) -> Tensor:

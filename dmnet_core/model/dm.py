@@ -65,4 +65,5 @@ class DM(nn.Module):
             latent = F.interpolate(
                 latent, scale_factor=float(self.stride), mode="bilinear", align_corners=False
             )
-        return latent
+        out: Tensor = latent
+        return out

@@ -48,7 +48,8 @@ class DMNet(nn.Module):
         """Return eps_theta with the two images as the clean input, eq. (17).
 
         Args:
-            ir: (B, 1, H, W) in [0, 1]; vis: the same.
+            ir: (B, 1, H, W) in [0, 1].
+            vis: the same shape and range.
             t: (B,) int64 noise step.
             noise: (B, 2, H / stride, W / stride) standard normal.
         """

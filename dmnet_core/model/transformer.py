@@ -42,7 +42,8 @@ class TransposedAttention(nn.Module):
         )  # (B, heads, C/heads, H*W)
         query, key = F.normalize(query, dim=-1), F.normalize(key, dim=-1)
         attention = (query @ key.transpose(-2, -1) * self.temperature).softmax(dim=-1)
-        return self.project((attention @ value).reshape(batch, dim, height, width))
+        out: Tensor = self.project((attention @ value).reshape(batch, dim, height, width))
+        return out
 
 
 class GatedFeedForward(nn.Module):
@@ -60,7 +61,8 @@ class GatedFeedForward(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, C, H, W)."""
         gate, value = self.depthwise(self.expand(x)).chunk(2, dim=1)
-        return self.project(F.gelu(gate) * value)
+        out: Tensor = self.project(F.gelu(gate) * value)
+        return out
 
 
 class TransformerLayer(nn.Module):
@@ -76,4 +78,5 @@ class TransformerLayer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, C, H, W)."""
         x = x + self.attention(self.attention_norm(x))
-        return x + self.feed_forward(self.feed_forward_norm(x))
+        out: Tensor = x + self.feed_forward(self.feed_forward_norm(x))
+        return out

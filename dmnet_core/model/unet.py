@@ -11,6 +11,7 @@ Shapes: z_t (B, 2, H, W) with H and W multiples of 2^(stages - 1); t (B,) int64.
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -37,7 +38,8 @@ class ResidualBlock(nn.Module):
         """Map (B, in, H, W) and (B, embed_dim) to (B, out, H, W)."""
         hidden = self.conv_in(F.silu(self.norm_in(x)))
         hidden = hidden + self.embed(embedding)[:, :, None, None]
-        return self.conv_out(F.silu(self.norm_out(hidden))) + self.skip(x)
+        out: Tensor = self.conv_out(F.silu(self.norm_out(hidden))) + self.skip(x)
+        return out
 
 
 class PixelAttention(nn.Module):
@@ -57,7 +59,8 @@ class PixelAttention(nn.Module):
             for part in self.qkv(self.norm(x)).chunk(3, dim=1)
         )  # (B, 1, H*W, C)
         attended = F.scaled_dot_product_attention(query, key, value)
-        return x + self.project(attended.transpose(2, 3).reshape(batch, channels, height, width))
+        out: Tensor = x + self.project(attended.transpose(2, 3).reshape(batch, channels, height, width))
+        return out
 
 
 class UNet(nn.Module):
@@ -106,7 +109,7 @@ class UNet(nn.Module):
         x = self.conv_in(z_t)
         skips = [x]
         for layers in self.down:
-            for layer in layers:
+            for layer in cast(nn.ModuleList, layers):
                 x = layer(x, embedding) if isinstance(layer, ResidualBlock) else layer(x)
                 skips.append(x)
         x = self.middle_out(
@@ -114,7 +117,7 @@ class UNet(nn.Module):
         )
         features = []
         for layers in self.up:
-            for layer in layers:
+            for layer in cast(nn.ModuleList, layers):
                 if isinstance(layer, ResidualBlock):
                     x = layer(torch.cat([x, skips.pop()], dim=1), embedding)
                     last = x
@@ -125,7 +128,8 @@ class UNet(nn.Module):
 
     def forward(self, z_t: Tensor, t: Tensor) -> Tensor:
         """Return the predicted noise, (B, 2, H, W), DMNet eq. (17)."""
-        return self.conv_out(F.silu(self.norm_out(self.features(z_t, t)[-1])))
+        out: Tensor = self.conv_out(F.silu(self.norm_out(self.features(z_t, t)[-1])))
+        return out
 
 
 def step_embedding(t: Tensor, dim: int) -> Tensor:
