@@ -86,6 +86,8 @@ class FuseConfig:
             raise ValueError("give either --index FILE, or both --ir URL and --vis URL")
         if self.index_url is None and (self.ir_url is None or self.vis_url is None):
             raise ValueError("only one of --ir and --vis was given, expected both")
+        if self.index_url is not None and not self.index_url.endswith((".parquet", ".csv")):
+            raise ValueError(f"--index is {self.index_url!r}, expected a name in .parquet or .csv")
         _check_choice("--precision", self.precision, PRECISIONS)
         _check_choice("--dtype", self.output_dtype, OUTPUT_DTYPES)
         _check_range("--actors", self.num_actors, 1, 100_000)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import io
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +53,9 @@ SCALAR_MODES = {"I": np.float32, "F": np.float32, "I;16": np.uint16, "I;16B": np
 JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]", re.DOTALL)  # none within a scan's data
 JPEG_END = b"\xff\xd9"
 
+STRIP_TAGS = ((273, 279), (324, 325))
+"""TIFF tags of the offsets and byte counts of strips and of tiles."""
+
 ImageFile.LOAD_TRUNCATED_IMAGES = False
 
 
@@ -81,23 +86,31 @@ def decode_image(data: bytes, *, max_pixels: int) -> NDArray[np.generic]:
     if not data:
         raise BadImage("empty", "0 bytes, expected an image: write the file again")
     kind = _content_type(data)
-    with warnings.catch_warnings():
-        # Pillow warns on what is checked here, and on tags that have no part in the pixels.
+    with warnings.catch_warnings(), _no_other_limit():
+        # Pillow warns of tags that have no part in the pixels.
         warnings.simplefilter("ignore")
-        Image.MAX_IMAGE_PIXELS = max_pixels
         try:
             with Image.open(io.BytesIO(data), formats=[kind]) as image:
                 _check_pixels(image.width, image.height, max_pixels)
+                _check_strips(image, len(data))
                 image.load()
                 _check_end(data, kind)
                 return _to_array(ImageOps.exif_transpose(image))
         except BadImage:
             raise
-        except Image.DecompressionBombError as error:
-            raise BadImage("too_many_pixels", f"{error}; --max-pixels is {max_pixels}") from error
         # A parser that is given damaged bytes may raise anything; all of it means one thing here.
         except Exception as error:
             raise _damaged(data, kind, error) from error
+
+
+@contextmanager
+def _no_other_limit() -> Iterator[None]:
+    """Put Pillow's own limit aside: max_pixels is checked before any pixel is decoded."""
+    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
 
 
 def _content_type(data: bytes) -> str:
@@ -133,10 +146,23 @@ def _check_end(data: bytes, kind: str) -> None:
         whole = _jpeg_has_end(data)
     elif kind == "WEBP":
         whole = len(data) >= 8 + int.from_bytes(data[4:8], "little")
+    elif kind == "BMP":
+        whole = len(data) >= int.from_bytes(data[2:6], "little")
     else:
-        whole = True  # TIFF and BMP have no end mark: the decoder misses the pixels themselves
+        whole = True  # TIFF has no end mark; see _check_strips
     if not whole:
         raise BadImage("truncated", f"{len(data)} bytes of {kind} without its end mark")
+
+
+def _check_strips(image: Image.Image, num_bytes: int) -> None:
+    """Raise where a strip or tile of a TIFF ends after the file does."""
+    tags = getattr(image, "tag_v2", {})
+    for offset_tag, count_tag in STRIP_TAGS:
+        for offset, count in zip(tags.get(offset_tag, ()), tags.get(count_tag, ()), strict=False):
+            if offset + count > num_bytes:
+                raise BadImage(
+                    "truncated", f"{num_bytes} bytes of TIFF whose pixels end at {offset + count}"
+                )
 
 
 def _jpeg_has_end(data: bytes) -> bool:

@@ -37,6 +37,7 @@ def ray_session(address: str | None, actor_cpus: float) -> Iterator[float]:
     if address is None:
         cpus = max(MIN_LOCAL_CPUS, os.cpu_count() or 1, int(actor_cpus) + SPARE_CPUS)
         options |= {"address": "local", "num_cpus": cpus, "include_dashboard": False}
+        options |= {"_node_ip_address": "127.0.0.1"}
     else:
         options["address"] = address
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else a warning about GPUs

@@ -331,9 +331,10 @@ def write_fused(
         shards=shard,
         compressors=ZstdCodec(level=3),
         dimension_names=("y", "x", "band")[: pixels.ndim],
+        # Else zeros are not stored, and the pixels of an earlier run would stay.
+        config={"write_empty_chunks": True},
     )
     array[:] = pixels
-    # A shard of zeros is not stored by Zarr; its absence means zeros.
     objects = {key: value.to_bytes() for key, value in store._store_dict.items()}
     group_url = join_url(store_url, zarr_path)
     ordered = sorted(objects, key=lambda key: (key.endswith("zarr.json"), key.count("/") == 0))
@@ -350,11 +351,8 @@ def read_fused(store_url: str, zarr_path: str) -> NDArray[np.generic]:
     metadata = read_bytes(join_url(group_url, "fused", "zarr.json"))
     rank = len(json.loads(metadata)["shape"])
     shard_key = "/".join(["c", *"0" * rank])
-    stored = {"zarr.json": metadata}
-    try:
-        stored[shard_key] = read_bytes(join_url(group_url, "fused", shard_key))
-    except FileNotFoundError:
-        pass  # all zeros
+    shard = read_bytes(join_url(group_url, "fused", shard_key))
+    stored = {"zarr.json": metadata, shard_key: shard}
     store = MemoryStore()
     prototype = zarr.core.buffer.default_buffer_prototype().buffer
 

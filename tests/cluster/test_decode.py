@@ -1,0 +1,142 @@
+"""Image bytes of every kind: the right pixels, or the right reason."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from cluster.decode import REASONS, BadImage, decode_image
+
+GREY = np.random.default_rng(0).integers(0, 256, (20, 30), dtype=np.uint8)
+COLOUR = np.random.default_rng(1).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+WIDE = np.random.default_rng(2).integers(0, 65536, (20, 30), dtype=np.uint16)
+
+
+def encode(pixels, kind="PNG", **options):
+    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def tiff(pixels, **options):
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, pixels, **options)
+    return buffer.getvalue()
+
+
+def decode(data, max_pixels=10**6):
+    return decode_image(data, max_pixels=max_pixels)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP"])
+@pytest.mark.parametrize("pixels", [GREY, COLOUR])
+def test_eight_bits_come_as_they_are(kind, pixels):
+    np.testing.assert_array_equal(decode(encode(pixels, kind)), pixels)
+
+
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@pytest.mark.parametrize("dtype", ["uint16", "int16", "float32"])
+def test_deep_tiffs_keep_their_values(byteorder, dtype):
+    pixels = (WIDE.astype(np.float64) / 4 - (0 if dtype == "uint16" else 5000)).astype(dtype)
+    decoded = decode(tiff(pixels, byteorder=byteorder, photometric="minisblack"))
+    np.testing.assert_array_equal(decoded.astype(np.float64), pixels.astype(np.float64))
+
+
+def test_sixteen_bit_grey_png_keeps_its_counts():
+    decoded = decode(encode(Image.fromarray(WIDE)))
+    assert decoded.dtype == np.uint16
+    np.testing.assert_array_equal(decoded, WIDE)
+
+
+def test_palette_one_bit_alpha_and_cmyk_become_grey_or_colour():
+    palette = Image.fromarray(COLOUR).quantize(16)
+    np.testing.assert_array_equal(decode(encode(palette)), np.asarray(palette.convert("RGB")))
+    one_bit = Image.fromarray(GREY).convert("1")
+    np.testing.assert_array_equal(decode(encode(one_bit)), np.asarray(one_bit.convert("L")))
+    alpha = np.dstack([COLOUR, GREY])
+    np.testing.assert_array_equal(decode(encode(alpha)), COLOUR)
+    grey_alpha = Image.merge("LA", [Image.fromarray(GREY)] * 2)
+    np.testing.assert_array_equal(decode(encode(grey_alpha)), GREY)
+    cmyk = Image.fromarray(COLOUR).convert("CMYK")
+    assert decode(encode(cmyk, "JPEG")).shape == (20, 30, 3)
+
+
+def test_the_content_decides_and_orientation_is_applied():
+    turned = Image.fromarray(GREY)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees to show
+    data = encode(turned, "JPEG", exif=exif, quality=100)
+    assert decode(data).shape == (30, 20)
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}])
+def test_a_whole_jpeg_is_read_and_a_cut_one_never(options):
+    data = encode(COLOUR, "JPEG", **options)
+    assert decode(data).shape == COLOUR.shape
+    assert decode(data + b"trailing junk").shape == COLOUR.shape
+    for length in (2, len(data) // 2, len(data) - 1):
+        with pytest.raises(BadImage) as caught:
+            decode(data[:length])
+        assert caught.value.reason == "truncated", length
+
+
+@pytest.mark.parametrize("length", [4, 30, 0.5, -1])
+def test_a_cut_png_or_tiff_is_never_read(length):
+    for data in (encode(GREY), encode(GREY, "TIFF"), tiff(WIDE), encode(GREY, "BMP")):
+        cut = int(length * len(data)) if isinstance(length, float) else length
+        with pytest.raises(BadImage) as caught:
+            decode(data[:cut])
+        assert caught.value.reason in ("truncated", "unreadable")
+
+
+def test_a_wrong_checksum_is_unreadable():
+    data = bytearray(encode(GREY))
+    data[data.index(b"IDAT") + 20] ^= 0xFF
+    with pytest.raises(BadImage) as caught:
+        decode(bytes(data))
+    assert caught.value.reason in ("unreadable", "truncated")
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "empty"),
+        (b"<!DOCTYPE html><html>403</html>", "wrong_type"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "wrong_type"),
+        (encode(GREY, "GIF"), "wrong_type"),
+        (b"%PDF-1.7", "wrong_type"),
+        (b"\0" * 100, "wrong_type"),
+        (b"\x80\x04\x95", "wrong_type"),
+    ],
+)
+def test_what_is_no_image_has_its_reason(data, reason):
+    with pytest.raises(BadImage) as caught:
+        decode(data)
+    assert caught.value.reason == reason
+    assert caught.value.reason in REASONS
+
+
+def png_header(width, height, bits=1):
+    def chunk(kind, body):
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(
+        b"IEND", b""
+    )
+
+
+@pytest.mark.parametrize(("width", "height"), [(30000, 30000), (2**31 - 1, 1), (1001, 1000)])
+def test_too_many_pixels_are_refused_from_the_header(width, height):
+    with pytest.raises(BadImage) as caught:
+        decode(png_header(width, height))
+    assert caught.value.reason == "too_many_pixels"
+
+
+def test_exactly_the_limit_is_decoded():
+    assert decode(encode(GREY), max_pixels=600).shape == (20, 30)

@@ -1,0 +1,127 @@
+"""Matching names into pairs, and the index file."""
+
+import pandas as pd
+import pytest
+
+from cluster.config import FuseConfig, IndexConfig
+from cluster.pair_index import build_index, load_index, match_pairs
+from cluster.storage import FileInfo
+
+
+def listing(*paths, root="/r"):
+    return [FileInfo(path, f"{root}/{path}", 1, "e") for path in paths]
+
+
+def ids(rows):
+    return [row["pair_id"] for row in rows]
+
+
+def reasons(rows):
+    return {row["pair_id"]: row["reason"] for row in rows}
+
+
+def test_names_match_by_relative_path_without_extension():
+    pairs, unmatched = match_pairs(
+        listing("day/1.JPG", "night/1.png", "v1.2.tif", "noext"),
+        listing("day/1.png", "night/1.TIFF", "v1.2.jpeg", "noext"),
+    )
+    assert ids(pairs) == ["day/1", "night/1", "noext", "v1.2"]
+    assert pairs[0]["ir_url"] == "/r/day/1.JPG" and pairs[0]["vis_url"] == "/r/day/1.png"
+    assert unmatched == []
+
+
+def test_every_name_without_a_pair_has_a_reason():
+    pairs, unmatched = match_pairs(
+        listing("a.png", "b.png", "b.jpg", "c.png", "notes.txt", "bad\udcff.png"),
+        listing("b.png", "c.png", "d.png"),
+    )
+    assert ids(pairs) == ["c"]
+    assert reasons(unmatched) == {
+        "a": "missing_partner",
+        "b": "ambiguous",
+        "d": "missing_partner",
+        "notes": "not_image",
+        "bad\\udcff": "bad_name",
+    }
+    detail = next(row["detail"] for row in unmatched if row["pair_id"] == "b")
+    assert "b.png" in detail and "b.jpg" in detail
+
+
+def test_patterns_take_the_pair_id_out_of_either_name():
+    pairs, unmatched = match_pairs(
+        listing("x/007_ir.png", "x/odd.png"), listing("rgb_x/007.png"), "{id}_ir", "rgb_{id}"
+    )
+    assert ids(pairs) == ["x/007"]
+    assert reasons(unmatched) == {"x/odd": "missing_partner"}
+
+
+def test_two_names_that_become_one_pair_id_are_ambiguous():
+    _, unmatched = match_pairs(listing("a.png"), listing("a.png", "a.tif"))
+    assert reasons(unmatched) == {"a": "ambiguous"}
+
+
+@pytest.fixture
+def archive(tmp_path):
+    for side, names in (("ir", ("1.png", "n/2.png", "3.png")), ("vis", ("1.jpg", "n/2.PNG"))):
+        for name in names:
+            path = tmp_path / side / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"bytes")
+    return tmp_path
+
+
+def build(archive, name):
+    return build_index(
+        IndexConfig(
+            ir_url=str(archive / "ir"), vis_url=str(archive / "vis"), output_url=str(archive / name)
+        )
+    )
+
+
+@pytest.mark.parametrize("name", ["pairs.parquet", "pairs.csv"])
+def test_a_built_index_loads_with_its_unmatched_names(archive, name):
+    report = build(archive, name)
+    assert (report.num_pairs, report.num_unmatched) == (2, {"missing_partner": 1})
+    config = FuseConfig(output_url="out", index_url=str(archive / name))
+    table, unmatched = load_index(config)
+    assert list(table["pair_id"]) == ["1", "n/2"]
+    assert list(table["ir_size"]) == [5, 5]
+    assert reasons(unmatched) == {"3": "missing_partner"}
+    direct, _ = load_index(
+        FuseConfig(output_url="out", ir_url=str(archive / "ir"), vis_url=str(archive / "vis"))
+    )
+    pd.testing.assert_frame_equal(direct, table, check_dtype=False)
+
+
+def test_an_index_of_ones_own_needs_three_columns_and_may_be_relative(archive):
+    path = archive / "own.csv"
+    path.write_text("pair_id,ir_url,vis_url,weather\n007,ir/1.png,vis/1.jpg,fog\n")
+    table, unmatched = load_index(FuseConfig(output_url="out", index_url=str(path)))
+    assert unmatched == []
+    row = table.iloc[0]
+    assert (row["pair_id"], row["weather"]) == ("007", "fog")
+    assert row["ir_url"] == str(archive / "ir/1.png")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("pair_id,ir_url\n1,a\n", "no column vis_url"),
+        ("pair_id,ir_url,vis_url\n", "no rows"),
+        ("pair_id,ir_url,vis_url\n1,a,b\n1,c,d\n", "pair_id an earlier row has, for example '1'"),
+        ("pair_id,ir_url,vis_url\n1,,b\n", "1 rows without ir_url"),
+    ],
+)
+def test_a_wrong_index_is_refused_with_what_is_wrong(tmp_path, text, message):
+    path = tmp_path / "own.csv"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        load_index(FuseConfig(output_url="out", index_url=str(path)))
+
+
+def test_folders_without_a_common_name_say_so(tmp_path):
+    for side, name in (("ir", "a_ir.png"), ("vis", "a_vis.png")):
+        (tmp_path / side).mkdir()
+        (tmp_path / side / name).write_bytes(b"x")
+    with pytest.raises(ValueError, match="--ir-pattern"):
+        build(tmp_path, "pairs.parquet")

@@ -1,0 +1,91 @@
+"""What a run leaves out: the ledger under the present fingerprint and the present sources."""
+
+import pandas as pd
+import pytest
+
+from cluster import storage
+from cluster.config import FuseConfig
+from cluster.ledger import COLUMNS, LedgerWriter, read_ledger
+from cluster.plan import check_fingerprint, make_fingerprint, make_plan
+from dmnet_core.checkpoint import load_checkpoint
+
+NUMBERS = {"int64": 0, "float64": 0.5, "str": ""}
+
+
+def index_of(*names, etag="1"):
+    return pd.DataFrame(
+        {
+            "pair_id": names, "ir_url": "i", "vis_url": "v", "ir_size": 10, "ir_etag": etag,
+            "vis_size": 20, "vis_etag": "1",
+        }
+    )  # fmt: skip
+
+
+def ledger_row(name, status="fused", reason="", **changed):
+    row = {column: NUMBERS[kind] for column, kind in COLUMNS.items()}
+    row |= {"pair_id": name, "status": status, "reason": reason, "fingerprint": "F"}
+    row |= {"ir_size": 10, "ir_etag": "1", "vis_size": 20, "vis_etag": "1", "written_bytes": 7}
+    return row | changed
+
+
+def ledger_of(*rows):
+    return storage.typed_frame(list(rows), COLUMNS)
+
+
+def todo(index, ledger, limit=None):
+    return list(make_plan(index, ledger, "F", limit).todo["pair_id"])
+
+
+def test_what_the_ledger_holds_is_left_out():
+    ledger = ledger_of(ledger_row("b"), ledger_row("c", "rejected", "truncated"))
+    plan = make_plan(index_of("a", "b", "c", "d"), ledger, "F", None)
+    assert list(plan.todo["pair_id"]) == ["a", "d"]
+    assert (plan.num_done, plan.read_bytes, plan.write_bytes) == (2, 60, 14)
+
+
+def test_a_changed_source_another_fingerprint_and_a_lost_file_are_done_again():
+    assert todo(index_of("a", etag="2"), ledger_of(ledger_row("a"))) == ["a"]
+    assert todo(index_of("a"), ledger_of(ledger_row("a", fingerprint="G"))) == ["a"]
+    assert todo(index_of("a"), ledger_of(ledger_row("a", "rejected", "missing_file"))) == ["a"]
+
+
+def test_the_limit_counts_pairs_of_the_index():
+    assert todo(index_of("a", "b", "c"), ledger_of(ledger_row("a")), limit=2) == ["b"]
+
+
+def test_an_index_that_knows_no_sizes_matches_its_own_ledger():
+    index = index_of("a").assign(ir_size=None, ir_etag=None, vis_size=None, vis_etag=None)
+    row = ledger_row("a", ir_size=-1, ir_etag="", vis_size=-1, vis_etag="")
+    assert todo(index, ledger_of(row)) == []
+
+
+def test_a_ledger_comes_back_with_the_latest_row_of_each_window(tmp_path):
+    url = str(tmp_path / "ledger")
+    assert len(read_ledger(url)) == 0
+    for status in ("rejected", "fused"):
+        writer = LedgerWriter(url, f"run-{status}")
+        writer.append([ledger_row("a", status)])
+        writer.flush()
+        writer.flush()
+    frame = read_ledger(url)
+    assert list(frame["status"]) == ["fused"]
+    assert len(list((tmp_path / "ledger").iterdir())) == 2
+
+
+def test_a_different_setting_is_named_and_worker_settings_are_none():
+    checkpoint = load_checkpoint()
+
+    def fingerprint(**options):
+        config = FuseConfig(output_url="o", index_url="i", **options)
+        return make_fingerprint(checkpoint, config)
+
+    present = fingerprint()
+    assert fingerprint(num_actors=7, batch_size=9, limit=3) == present
+    empty = ledger_of()
+    check_fingerprint(None, empty, present, "o")
+    check_fingerprint({"fingerprint": present.fields}, empty, present, "o")
+    other = {"fingerprint": fingerprint(range_policy="minmax").fields}
+    with pytest.raises(ValueError, match='range was "minmax" and is "auto".*--reprocess'):
+        check_fingerprint(other, empty, present, "o")
+    with pytest.raises(ValueError, match="attributes are gone"):
+        check_fingerprint(None, ledger_of(ledger_row("a")), present, "o")

@@ -1,0 +1,129 @@
+"""The three steps on rows, without Ray."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cluster import storage
+from cluster.steps import FuseWindows, read_window, write_window
+from dmnet_core.checkpoint import load_checkpoint
+from dmnet_core.inference import fuse
+from dmnet_core.metrics import METRICS
+
+RANDOM = np.random.default_rng(0)
+IR = RANDOM.integers(0, 256, (40, 56), dtype=np.uint8)
+VIS = RANDOM.integers(0, 256, (40, 56, 3), dtype=np.uint8)
+
+
+def put(folder, name, pixels):
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    url = str(folder / name)
+    storage.put_bytes(url, buffer.getvalue())
+    return url
+
+
+@pytest.fixture
+def row(tmp_path):
+    return {
+        "pair_id": "night/1",
+        "ir_url": put(tmp_path, "ir.png", IR),
+        "vis_url": put(tmp_path, "vis.png", VIS),
+        "zarr_path": "night/1",
+    }
+
+
+@pytest.fixture(scope="module")
+def fuse_windows():
+    return make_fuse_windows(load_checkpoint().digest)
+
+
+def make_fuse_windows(digest):
+    return FuseWindows(
+        checkpoint_url=None, digest=digest, device="cpu", num_threads=2, range_policy="auto",
+        output_dtype="uint8", precision="fp32", seed=0,
+    )  # fmt: skip
+
+
+def run(rows, fuse_windows, store):
+    read = [read_window(row, max_pixels=10_000) for row in rows]
+    fused = fuse_windows.fuse_rows(read)
+    return [write_window(row, store_url=str(store), fingerprint="F") for row in fused]
+
+
+def test_a_pair_is_fused_as_the_function_on_arrays_does(row, fuse_windows, tmp_path):
+    (done,) = run([row], fuse_windows, tmp_path / "s")
+    assert (done["status"], done["reason"], done["height"], done["bands"]) == ("fused", "", 40, 3)
+    assert all(np.isfinite(done[name]) for name in METRICS)
+    expected = fuse(load_checkpoint().model, IR, VIS, pair_id="night/1")
+    np.testing.assert_array_equal(storage.read_fused(str(tmp_path / "s"), "night/1"), expected)
+    assert "fused" not in done and "ir" not in done  # no pixels reach the driver
+
+
+def test_a_colour_image_without_colour_is_stored_as_grey(row, fuse_windows, tmp_path):
+    row["vis_url"] = put(tmp_path, "grey.png", np.repeat(VIS[..., :1], 3, axis=2))
+    (done,) = run([row], fuse_windows, tmp_path / "s")
+    assert done["bands"] == 1
+
+
+def test_each_bad_pair_has_its_reason_and_the_good_one_is_fused(row, fuse_windows, tmp_path):
+    empty = str(tmp_path / "empty.png")
+    storage.put_bytes(empty, b"")
+    truncated = str(tmp_path / "cut.png")
+    storage.put_bytes(truncated, storage.read_bytes(row["ir_url"])[:-30])
+    page = str(tmp_path / "page.png")
+    storage.put_bytes(page, b"<html>404</html>")
+    nan = str(tmp_path / "nan.tif")
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((40, 56), np.nan, np.float32)).save(buffer, "TIFF")
+    storage.put_bytes(nan, buffer.getvalue())
+    expected = {
+        "empty": {"ir_url": empty},
+        "truncated": {"ir_url": truncated},
+        "wrong_type": {"vis_url": page},
+        "missing_file": {"ir_url": str(tmp_path / "gone.png")},
+        "size_mismatch": {"ir_url": put(tmp_path, "turned.png", IR.T.copy())},
+        "no_finite_pixels": {"ir_url": nan},
+        "too_many_pixels": {"ir_url": put(tmp_path, "large.png", np.zeros((101, 100), np.uint8))},
+        "too_small": {
+            "ir_url": put(tmp_path, "s1.png", IR[:7, :5].copy()),
+            "vis_url": put(tmp_path, "s2.png", VIS[:7, :5].copy()),
+        },
+    }
+    rows = [row | {"pair_id": reason} | change for reason, change in expected.items()]
+    done = run([*rows, row], fuse_windows, tmp_path / "s")
+    for reason, result in zip(expected, done, strict=False):
+        assert (result["status"], result["reason"]) == ("rejected", reason), result["detail"]
+        assert result["detail"] and "\n" not in result["detail"]
+    assert done[-1]["status"] == "fused"
+
+
+def test_columns_survive_a_batch_with_bytes_that_end_in_zeros(row, fuse_windows, tmp_path):
+    row["ir_url"] = put(tmp_path, "black.png", np.zeros((40, 56), np.uint8))
+    read = read_window(row, max_pixels=10_000)
+    batch = {name: np.array([value], dtype=object) for name, value in read.items()}
+    out = fuse_windows(batch)
+    assert len(out["fused"][0]) == 40 * 56 * 3
+    assert out["reason"][0] == ""
+
+
+def test_a_pixel_does_not_depend_on_its_neighbours_in_the_batch(row, fuse_windows, tmp_path):
+    other = row | {"pair_id": "other", "zarr_path": "other"}
+    run([row], fuse_windows, tmp_path / "alone")
+    run([other, row, other], fuse_windows, tmp_path / "together")
+    alone, together = (storage.read_fused(str(tmp_path / s), "night/1") for s in ("alone", "together"))
+    np.testing.assert_array_equal(alone, together)
+
+
+def test_an_actor_refuses_weights_that_the_plan_was_not_made_for():
+    with pytest.raises(ValueError, match="every node of the cluster"):
+        make_fuse_windows("0" * 64)
+
+
+def test_a_store_that_cannot_be_written_is_a_reason(row, fuse_windows, tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    (done,) = run([row], fuse_windows, tmp_path / "file" / "store")
+    assert (done["status"], done["reason"]) == ("rejected", "failed")
+    assert done["detail"].startswith("write:")

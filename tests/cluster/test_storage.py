@@ -1,0 +1,166 @@
+"""Storage on local folders and on a real S3 server: the same behaviour on both."""
+
+import os
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+import zarr
+
+from cluster import storage
+from cluster.storage import StorageError
+
+
+@pytest.fixture(params=["local", "s3"])
+def root(request, tmp_path):
+    if request.param == "local":
+        return str(tmp_path / "root")
+    return request.getfixturevalue("s3") + "/root"
+
+
+def test_what_was_put_is_read_listed_and_deleted(root):
+    names = ("a.png", "sub/b c.png", "sub/é#?%20.png")
+    for name in names:
+        storage.put_bytes(storage.join_url(root, name), name.encode())
+    files = storage.list_files(root)
+    assert [file.path for file in files] == sorted(names)
+    assert [file.size for file in files] == [len(file.path.encode()) for file in files]
+    assert [storage.read_bytes(file.url) for file in files] == [f.path.encode() for f in files]
+    storage.delete(files[0].url)
+    storage.delete(files[0].url)
+    assert not storage.exists(files[0].url)
+    assert storage.exists(files[1].url)
+    with pytest.raises(FileNotFoundError):
+        storage.read_bytes(files[0].url)
+
+
+def test_an_etag_changes_with_the_bytes_only(root):
+    url = storage.join_url(root, "a")
+    storage.put_bytes(url, b"one")
+    before = storage.list_files(root)
+    assert storage.list_files(root) == before
+    storage.put_bytes(url, b"two")
+    assert storage.list_files(root)[0].etag != before[0].etag
+
+
+def test_a_prefix_with_nothing_below_is_named(root):
+    with pytest.raises(StorageError, match="expected"):
+        storage.list_files(storage.join_url(root, "nothing"))
+    assert storage.read_table(storage.join_url(root, "nothing")) is None
+    assert storage.read_table(storage.join_url(root, "nothing.parquet")) is None
+    assert storage.read_store_attributes(storage.join_url(root, "nothing")) is None
+
+
+def test_a_table_comes_back_from_a_file_and_from_a_folder_of_parts(root):
+    frame = pd.DataFrame({"pair_id": ["a", "é,\n\""], "size": [1, 2]})
+    for name in ("table.parquet", "table.csv"):
+        url = storage.join_url(root, name)
+        storage.write_table(url, frame)
+        pd.testing.assert_frame_equal(storage.read_table(url), frame, check_dtype=False)
+    folder = storage.join_url(root, "folder.parquet")
+    storage.write_table(storage.join_url(folder, "part-1.parquet"), frame[:1])
+    storage.write_table(storage.join_url(folder, "part-2.parquet"), frame[1:])
+    storage.put_bytes(storage.join_url(folder, "part-3.parquet.tmp"), b"no table")
+    back = storage.read_table(folder)
+    pd.testing.assert_frame_equal(back.reset_index(drop=True), frame, check_dtype=False)
+
+
+def test_bytes_that_are_no_table_are_named(root):
+    url = storage.join_url(root, "bad.parquet")
+    storage.put_bytes(url, b"<html>")
+    with pytest.raises(StorageError, match="can't be read as Parquet"):
+        storage.read_table(url)
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (300, 513), (300, 513, 3)])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_fused_pixels_come_back_through_zarr_and_xarray(tmp_path, shape, dtype):
+    store = str(tmp_path / "fused.zarr")
+    pixels = (np.random.default_rng(0).random(shape) * 200).astype(dtype)
+    storage.create_store(store, {"fingerprint": {"a": 1}})
+    storage.create_parent_groups(store, ["night/7"])
+    for _ in range(2):  # running twice leaves the same
+        written = storage.write_fused(store, "night/7", pixels, {"pair_id": "night/7"})
+    assert written > 0
+    assert storage.read_store_attributes(store) == {"fingerprint": {"a": 1}}
+    np.testing.assert_array_equal(storage.read_fused(store, "night/7"), pixels)
+    group = zarr.open_group(store, mode="r")
+    np.testing.assert_array_equal(group["night/7/fused"][:], pixels)
+    assert list(group.group_keys()) == ["night"]
+    dataset = xr.open_zarr(store, group="night/7", consolidated=False)
+    assert dataset["fused"].dims == ("y", "x", "band")[: len(shape)]
+    np.testing.assert_array_equal(dataset["fused"].values, pixels)
+    shards = [name for _, _, names in os.walk(f"{store}/night/7/fused/c") for name in names]
+    assert shards == ["0"]  # one window, one object
+
+
+def test_fused_pixels_come_back_from_s3(s3):
+    store = f"{s3}/fused.zarr"
+    pixels = np.arange(100 * 300, dtype=np.uint16).reshape(100, 300)
+    storage.create_store(store, {})
+    storage.write_fused(store, "a", pixels, {})
+    np.testing.assert_array_equal(storage.read_fused(store, "a"), pixels)
+    options = {"endpoint_url": os.environ["AWS_ENDPOINT_URL"]}
+    dataset = xr.open_zarr(store, group="a", consolidated=False, storage_options=options)
+    np.testing.assert_array_equal(dataset["fused"].values, pixels)
+
+
+def test_a_pair_that_turns_from_grey_to_colour_and_back_is_overwritten(tmp_path):
+    store = str(tmp_path / "fused.zarr")
+    for shape in ((20, 30), (20, 30, 3), (20, 30)):
+        pixels = np.full(shape, 9, np.uint8)
+        storage.write_fused(store, "a", pixels, {})
+        np.testing.assert_array_equal(storage.read_fused(store, "a"), pixels)
+    black = np.zeros((20, 30), np.uint8)
+    storage.write_fused(store, "a", black, {})
+    np.testing.assert_array_equal(storage.read_fused(store, "a"), black)
+
+
+def test_no_pair_id_leaves_the_store_and_no_two_share_a_group(tmp_path):
+    names = [
+        "a", "a/b", "a//b", "/a", "a/", "..", "../../etc/passwd", ".", "a/./b", "a/../b", "%2e%2e",
+        "%2E%2E", "fused", "%66used", "zarr.json", "c", "C", "A", ".hidden", "a b", "a\nb", "a\\b",
+        "-rf", "é", "e\u0301", "<script>", "=1+1", "'\"", "__x", "_x", "x" * 255, "x" * 254 + "y",
+        "%", "%%", "", "a\udcffb",
+    ]  # fmt: skip
+    escaped = [storage.escape_pair_id(name) for name in names]
+    assert len(set(escaped)) == len(names)
+    store = tmp_path / "store"
+    for path in escaped:
+        assert path.isascii() and path.isprintable()
+        inside = os.path.normpath(store / path)
+        assert inside.startswith(f"{store}/")
+        assert not {"", ".", ".."} & set(path.split("/"))
+        assert all(len(segment) <= 200 for segment in path.split("/"))
+
+
+def test_a_url_shows_no_secret():
+    shown = storage.redact_url("s3://key:secret@bucket/path?token=secret")
+    assert shown == "s3://bucket/path"
+    assert storage.redact_url("/a/b?c@d") == "/a/b?c@d"
+
+
+def test_an_unreachable_store_is_one_line_without_credentials(monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")  # discard: nobody listens
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key-id-7")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret-key-7")
+    storage._filesystem.cache_clear()
+    import s3fs
+
+    s3fs.S3FileSystem.clear_instance_cache()
+    with pytest.raises(StorageError) as caught:
+        storage.list_files("s3://nobody/here")
+    storage._filesystem.cache_clear()
+    assert "s3://nobody/here" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert "key-7" not in str(caught.value) and "key-id-7" not in str(caught.value)
+
+
+def test_a_loop_of_links_ends_and_a_dangling_link_is_listed(tmp_path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "a.png").write_bytes(b"x")
+    (tmp_path / "sub" / "up").symlink_to(tmp_path)
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere")
+    files = storage.list_files(str(tmp_path))
+    assert [(file.path, file.size) for file in files] == [("gone.png", -1), ("sub/a.png", 1)]

@@ -1,0 +1,72 @@
+"""Small archives of generated pairs, and the real entry point in a process of its own."""
+
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from cluster import storage
+from dmnet_core.checkpoint import load_checkpoint
+from dmnet_core.inference import fuse
+from dmnet_core.scenes import render_scene
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def png(pixels):
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def write_archive(url, num_pairs, height=96, width=128):
+    """Write ir/ and vis/ of pairs day/000, day/001, ... and return their pixels by pair_id."""
+    pairs = {}
+    for number in range(num_pairs):
+        pairs[f"day/{number:03d}"] = render_scene("aerial", number, height, width)
+    for pair_id, (ir, vis) in pairs.items():
+        storage.put_bytes(storage.join_url(url, "ir", f"{pair_id}.png"), png(ir))
+        storage.put_bytes(storage.join_url(url, "vis", f"{pair_id}.png"), png(vis))
+    return pairs
+
+
+def run_job(name, *arguments, environment=None, timeout=300):
+    """Run jobs/NAME.py as a user does, and return the finished process."""
+    return subprocess.run(
+        [sys.executable, str(ROOT / "jobs" / f"{name}.py"), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env=os.environ | (environment or {}),
+    )
+
+
+def fuse_arguments(archive, output):
+    sides = (storage.join_url(archive, side) for side in ("ir", "vis"))
+    ir, vis = sides
+    return ["--ir", ir, "--vis", vis, "--output", output]
+
+
+def read_metrics(output) -> pd.DataFrame:
+    return storage.read_table(storage.join_url(output, "metrics.parquet"))
+
+
+def read_rejected(output) -> pd.DataFrame:
+    return storage.read_table(storage.join_url(output, "rejected.parquet"))
+
+
+def check_pixels(output, pairs):
+    """Compare every stored array with the function on arrays, within one level on few pixels."""
+    model = load_checkpoint().model
+    store = storage.join_url(output, "fused.zarr")
+    for pair_id, (ir, vis) in pairs.items():
+        stored = storage.read_fused(store, storage.escape_pair_id(pair_id)).astype(int)
+        expected = fuse(model, ir, vis, pair_id=pair_id).astype(int)
+        difference = np.abs(stored - expected)
+        # floating-point order may differ with the number of threads
+        assert difference.max() <= 1 and (difference > 0).mean() < 1e-3, pair_id

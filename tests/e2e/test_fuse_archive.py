@@ -1,0 +1,172 @@
+"""The main job through its real entry point, on a Ray of its own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from cluster import storage
+from dmnet_core.metrics import METRICS
+from tests.e2e.archives import (
+    ROOT,
+    check_pixels,
+    fuse_arguments,
+    read_metrics,
+    read_rejected,
+    run_job,
+    write_archive,
+)
+
+
+def test_an_archive_with_bad_pairs_is_fused_and_a_second_run_does_only_what_changed(tmp_path):
+    archive, output = tmp_path / "archive", str(tmp_path / "out")
+    pairs = write_archive(str(archive), 3)
+    (archive / "ir/alone.png").write_bytes(b"x")
+    bad = {
+        "empty": (b"", b""),
+        "wrong_type": (b"<html>", b"<html>"),
+        "truncated": ((archive / "ir/day/000.png").read_bytes()[:-40],) * 2,
+    }
+    for name, (ir, vis) in bad.items():
+        (archive / f"ir/{name}.png").write_bytes(ir)
+        (archive / f"vis/{name}.png").write_bytes(vis)
+    strange = "=cmd|' <b>%2e..\"é\n"
+    for side, pixels in zip(("ir", "vis"), pairs["day/000"], strict=True):
+        Image.fromarray(pixels).save(archive / side / f"{strange}.png")
+    pairs[strange] = pairs["day/000"]
+
+    index = run_job("index_archive", *fuse_arguments(str(archive), str(tmp_path / "pairs.parquet")))
+    assert index.returncode == 0, index.stderr
+    table = pd.read_parquet(tmp_path / "pairs.parquet").assign(site="A7")
+    table.to_parquet(tmp_path / "pairs.parquet")
+    arguments = ["--index", str(tmp_path / "pairs.parquet"), "--output", output]
+
+    dry = run_job("fuse_archive", *arguments, "--dry-run")
+    assert dry.returncode == 0 and "pairs to fuse    7" in dry.stdout, dry.stdout + dry.stderr
+    assert not os.path.exists(output)
+
+    first = run_job("fuse_archive", *arguments)
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert "8 = 4 fused + 4 rejected" in first.stdout
+    check_pixels(output, pairs)
+    metrics = read_metrics(output)
+    assert sorted(metrics["pair_id"]) == sorted(pairs)
+    assert np.isfinite(metrics[list(METRICS)].to_numpy()).all()
+    assert set(metrics["site"]) == {"A7"}
+    rejected = read_rejected(output).set_index("pair_id")["reason"].to_dict()
+    assert rejected == {name: name for name in bad} | {"alone": "missing_partner"}
+    (record_path,) = (tmp_path / "out/runs").iterdir()
+    record = json.loads(record_path.read_text())
+    assert record["exit_reason"] == "finished" and record["counts"]["num_fused"] == 4
+    with Image.open(tmp_path / "out/preview.png") as preview:
+        assert preview.width > 1000
+    (count,) = duckdb.sql(f"select count(*) from '{output}/metrics.parquet/*.parquet'").fetchall()[0]
+    assert count == 4
+    assert all(path.is_relative_to(tmp_path) for path in tmp_path.rglob("*"))
+
+    again = run_job("fuse_archive", *arguments)
+    assert again.returncode == 0 and "nothing left to do" in again.stdout, again.stderr
+
+    (archive / "vis/day/001.png").write_bytes((archive / "vis/day/002.png").read_bytes())
+    pairs["day/001"] = (pairs["day/001"][0], pairs["day/002"][1])
+    run_job("index_archive", *fuse_arguments(str(archive), str(tmp_path / "pairs.parquet")))
+    changed = run_job("fuse_archive", *arguments)
+    assert "pairs to fuse    1" in changed.stdout, changed.stdout + changed.stderr
+    check_pixels(output, pairs)
+
+    other = run_job("fuse_archive", *arguments, "--range", "minmax")
+    assert other.returncode == 2 and "--reprocess" in other.stderr
+    assert 'range was "auto" and is "minmax"' in other.stderr
+    strict = run_job("fuse_archive", *arguments, "--max-rejected", "0.1")
+    assert strict.returncode == 1 and "50.00% of the pairs were rejected" in strict.stderr
+
+
+def test_a_run_that_was_killed_goes_on_and_repeats_nothing(tmp_path):
+    archive, output = str(tmp_path / "archive"), str(tmp_path / "out")
+    pairs = write_archive(archive, 60, 160, 224)
+    command = [sys.executable, str(ROOT / "jobs/fuse_archive.py"), *fuse_arguments(archive, output)]
+    job = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL)
+    ledger = tmp_path / "out/ledger"
+    deadline = time.monotonic() + 240
+    while not ledger.is_dir() or not any(p.suffix == ".parquet" for p in ledger.iterdir()):
+        assert job.poll() is None and time.monotonic() < deadline, "no ledger part was seen"
+        time.sleep(0.05)
+    os.killpg(job.pid, signal.SIGKILL)
+    job.wait()
+    before = storage.read_table(str(ledger))
+    assert 0 < len(before) < len(pairs)
+
+    again = run_job("fuse_archive", *fuse_arguments(archive, output))
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert f"already done     {len(before)}" in again.stdout
+    after = storage.read_table(str(ledger))
+    assert sorted(after["pair_id"]) == sorted(pairs)  # each once: nothing lost, nothing repeated
+    assert sorted(read_metrics(output)["pair_id"]) == sorted(pairs)
+    check_pixels(output, {name: pairs[name] for name in list(pairs)[::6]})
+
+
+def test_everything_on_s3_is_fused_as_locally(s3, tmp_path):
+    archive, output = f"{s3}/archive", f"{s3}/out"
+    pairs = write_archive(archive, 2)
+    storage.put_bytes(f"{archive}/ir/empty.png", b"")
+    storage.put_bytes(f"{archive}/vis/empty.png", b"")
+    checkpoint = f"{s3}/weights.safetensors"
+    storage.put_bytes(checkpoint, (ROOT / "dmnet_core/weights/compact.safetensors").read_bytes())
+    index = run_job("index_archive", *fuse_arguments(archive, f"{s3}/pairs.parquet"))
+    assert index.returncode == 0, index.stderr
+    arguments = ["--index", f"{s3}/pairs.parquet", "--output", output, "--checkpoint", checkpoint]
+    first = run_job("fuse_archive", *arguments)
+    assert first.returncode == 0, first.stdout + first.stderr
+    check_pixels(output, pairs)
+    assert sorted(read_metrics(output)["pair_id"]) == sorted(pairs)
+    assert list(read_rejected(output)["reason"]) == ["empty"]
+    assert storage.exists(f"{output}/preview.png")
+    again = run_job("fuse_archive", *arguments)
+    assert "nothing left to do" in again.stdout, again.stdout + again.stderr
+    for job in (index, first, again):
+        assert os.environ["AWS_SECRET_ACCESS_KEY"] not in job.stdout + job.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "--output"),
+        (["--output", "o"], "give either --index FILE, or both"),
+        (["--output", "o", "--ir", "a"], "only one of --ir and --vis"),
+        (["--output", "o", "--index", "none.parquet"], "none.parquet' is not there"),
+        (["--output", "o", "--ir", "none", "--vis", "none"], "expected a folder"),
+        (["--output", "o", "--index", "i.csv", "--precision", "bf16"], "expected fp32 on a CPU"),
+        (["--output", "o", "--index", "i.csv", "--range", "odd"], "range policy is 'odd'"),
+        (["--output", "o", "--index", "i.csv", "--actors", "0"], "--actors is 0"),
+        (["--output", "o", "--index", "i.csv", "--unknown"], "--unknown"),
+        (["--output", "o", "--index", "i.csv", "--checkpoint", "none"], "none' is not there"),
+        (["--output", "o", "--index", "i"], "--index is 'i', expected"),
+    ],
+)
+def test_a_wrong_command_line_ends_in_one_clear_line(tmp_path, arguments, message):
+    (tmp_path / "i.csv").write_text("pair_id,ir_url,vis_url\n1,a,b\n")
+    job = subprocess.run(
+        [sys.executable, str(ROOT / "jobs/fuse_archive.py"), *arguments],
+        capture_output=True, text=True, cwd=tmp_path, timeout=120,
+    )  # fmt: skip
+    assert job.returncode == 2
+    assert message in job.stderr.splitlines()[-1]
+    assert "Traceback" not in job.stderr
+
+
+def test_a_checkpoint_that_is_a_pickle_is_refused(tmp_path):
+    write_archive(str(tmp_path / "archive"), 1)
+    (tmp_path / "weights.pt").write_bytes(b"\x80\x04cos\nsystem\n(S'touch pwned'\ntR.")
+    arguments = fuse_arguments(str(tmp_path / "archive"), str(tmp_path / "out"))
+    job = run_job("fuse_archive", *arguments, "--checkpoint", str(tmp_path / "weights.pt"))
+    assert job.returncode == 2
+    assert "is no DMNet checkpoint" in job.stderr
+    assert not (tmp_path / "out").exists()
