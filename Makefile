@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO := demo
 
-.PHONY: demo test test-fast lint clean
+.PHONY: demo test test-fast test-s3 lint clean
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -23,6 +23,10 @@ test: $(READY)
 
 test-fast: $(READY)
 	$(BIN)/python -m pytest tests/core tests/cluster tests/test_layering.py
+
+# The tests on object storage alone; DMNET_TEST_S3_ENDPOINT and AWS_* name another server than moto's.
+test-s3: $(READY)
+	$(BIN)/python -m pytest -k s3
 
 lint: $(READY)
 	$(BIN)/ruff check .
