@@ -1,0 +1,86 @@
+"""What the job costs beyond the network: python benchmarks/overhead.py --ir DIR --vis DIR.
+
+Fuses the same frames three ways on the CPU, one after the other: the bare network on decoded arrays,
+the network and the metrics, and jobs/fuse_archive.py with everything (Ray, decoding, Zarr, ledger).
+The job's time runs from its first ledger rows to its last, so Ray's start is left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from cluster import storage  # noqa: E402
+from cluster.config import FuseConfig  # noqa: E402
+from cluster.decode import decode_image  # noqa: E402
+from cluster.pair_index import load_index  # noqa: E402
+from dmnet_core.checkpoint import load_checkpoint  # noqa: E402
+from dmnet_core.inference import fuse_prepared, prepare_pair  # noqa: E402
+from dmnet_core.metrics import fusion_metrics  # noqa: E402
+
+MAX_PIXELS = FuseConfig.max_pixels
+
+
+def bare_seconds(index, *, with_metrics):
+    """Return seconds a pair of the network alone, or with the metrics; decoding is not counted."""
+    model = load_checkpoint().model
+    total = 0.0
+    for row in index.itertuples():
+        ir, vis = (
+            decode_image(storage.read_bytes(url), max_pixels=MAX_PIXELS)
+            for url in (row.ir_url, row.vis_url)
+        )
+        pair = prepare_pair(ir, vis)
+        start = time.perf_counter()
+        fused = fuse_prepared(model, [pair], pair_ids=[row.pair_id])[0]
+        if with_metrics:
+            levels = (torch.from_numpy(image)[None, None] * 255 for image in (pair.ir, pair.vis, fused))
+            fusion_metrics(*(image.round().clamp(0, 255) for image in levels))
+        total += time.perf_counter() - start
+    return total / len(index)
+
+
+def job_seconds(arguments):
+    """Return seconds a pair of the job between its first and last ledger rows."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [
+            sys.executable, str(ROOT / "jobs/fuse_archive.py"), "--ir", arguments.ir,
+            "--vis", arguments.vis, "--limit", str(arguments.limit), "--output", folder,
+            "--cpus-per-actor", str(arguments.threads),
+        ]  # fmt: skip
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        times = storage.read_table(f"{folder}/ledger")["recorded_at"].sort_values()
+    later = times[times > times.min()]
+    return (times.max() - times.min()) / len(later)
+
+
+def main():
+    """Print seconds a pair and ratios."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--ir", required=True)
+    parser.add_argument("--vis", required=True)
+    parser.add_argument("--limit", type=int, default=100, help="frames (100)")
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads of the network (2)")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    config = FuseConfig(output_url="none", ir_url=arguments.ir, vis_url=arguments.vis)
+    index = load_index(config)[0].head(arguments.limit)
+    network = bare_seconds(index, with_metrics=False)
+    print(f"network              {network:.3f} s/pair   1.00", flush=True)
+    metrics = bare_seconds(index, with_metrics=True)
+    print(f"network and metrics  {metrics:.3f} s/pair   {metrics / network:.2f}", flush=True)
+    job = job_seconds(arguments)
+    print(f"job                  {job:.3f} s/pair   {job / network:.2f}")
+
+
+if __name__ == "__main__":
+    main()
