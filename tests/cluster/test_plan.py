@@ -76,7 +76,7 @@ def test_a_different_setting_is_named_and_worker_settings_are_none():
     checkpoint = load_checkpoint()
 
     def fingerprint(**options):
-        config = FuseConfig(output_url="o", index_url="i", **options)
+        config = FuseConfig(output_url="o", index_url="i.csv", **options)
         return make_fingerprint(checkpoint, config)
 
     present = fingerprint()
