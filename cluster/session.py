@@ -41,7 +41,6 @@ def ray_session(address: str | None, actor_cpus: float) -> Iterator[float]:
     else:
         options["address"] = address
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else a warning about GPUs
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # else one about Ray Data's own actors
     try:
         ray.init(logging_level=logging.ERROR, log_to_driver=False, **options)
     except ConnectionError as error:
