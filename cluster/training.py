@@ -20,6 +20,7 @@ from torch import Tensor
 from cluster.config import TrainConfig
 from cluster.decode import decode_image
 from cluster.storage import exists, join_url, list_files, put_bytes, read_bytes
+from dmnet_core.augment import vary_tones
 from dmnet_core.checkpoint import save_checkpoint
 from dmnet_core.inference import prepare_pair
 from dmnet_core.losses import gradient_loss, intensity_loss, noise_loss, reconstruction_loss
@@ -65,7 +66,7 @@ class CropSampler:
 
         def cut(image: Tensor) -> Tensor:
             crop = torch.rot90(image[y0 : y0 + side, x0 : x0 + side], turns)
-            return (crop.flip(0) if flip else crop)[None]  # (1, side, side)
+            return vary_tones(crop.flip(0) if flip else crop, self.random)[None]  # (1, side, side)
 
         return cut(pair[0]), cut(pair[1])
 

@@ -8,34 +8,48 @@ All take (B, 1, H, W) grey levels in [0, 255] and give (B,) float64.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
 from dmnet_core.metrics.contrast import (
+    ag_of,
+    ag_statistics,
     average_gradient,
+    sf_of,
+    sf_statistics,
     spatial_frequency,
     standard_deviation,
 )
 from dmnet_core.metrics.correlation import (
+    cc_of,
     correlation_coefficient,
-    correlations,
+    moments,
+    scd_of,
+    sd_of,
     sum_of_correlations_of_differences,
 )
-from dmnet_core.metrics.images import centred, check_images, to_levels
+from dmnet_core.metrics.images import check_images, to_levels
 from dmnet_core.metrics.information import (
     entropy,
     information_from_histograms,
     joint_histogram,
     mutual_information,
 )
-from dmnet_core.metrics.qabf import edge_preservation, edge_preservation_of
+from dmnet_core.metrics.qabf import edge_preservation, qabf_of, qabf_statistics
 from dmnet_core.metrics.structure import (
     joint_ms_ssim,
-    joint_ms_ssim_of,
+    joint_of,
+    structure_statistics,
     wang_ms_ssim,
-    wang_ms_ssim_of,
+    wang_of,
 )
-from dmnet_core.metrics.vif import vif_of_fields, visual_information_fidelity
+from dmnet_core.metrics.vif import vif_of, vif_statistics, visual_information_fidelity
+from dmnet_core.metrics.windows import HALO, Place, Span, core_of, cut
+
+Statistics = dict[str, Tensor]
+"""Sums over a window's core, (B, ...) float64 or int64 by name: those of two windows add up."""
 
 METRICS = (
     "EN", "SD", "SF", "AG", "MI", "CC", "SCD", "VIF", "Qabf", "MS-SSIM", "MS-SSIM-Wang",
@@ -43,13 +57,20 @@ METRICS = (
 """The columns of every table, in this order."""
 
 __all__ = [
+    "HALO",
     "METRICS",
+    "Place",
+    "Span",
+    "Statistics",
     "average_gradient",
     "correlation_coefficient",
+    "cut",
     "edge_preservation",
     "entropy",
     "fusion_metrics",
+    "fusion_statistics",
     "joint_ms_ssim",
+    "merge",
     "mutual_information",
     "spatial_frequency",
     "standard_deviation",
@@ -73,27 +94,74 @@ def fusion_metrics(ir: Tensor, vis: Tensor, fused: Tensor) -> dict[str, Tensor]:
     Raises:
         ValueError: an image is not as said.
     """
+    return merge([fusion_statistics(ir, vis, fused)])
+
+
+def fusion_statistics(ir: Tensor, vis: Tensor, fused: Tensor, place: Place | None = None) -> Statistics:
+    """Return what `merge` needs of one window.
+
+    Args:
+        ir: (B, 1, H, W) grey levels in [0, 255] of the window with its halo.
+        vis: the same shape.
+        fused: the same shape.
+        place: where the window lies in the image; None for an image that is one window.
+
+    Raises:
+        ValueError: an image is not as said, or lacks the halo that its place needs.
+    """
     check_images("fusion_metrics", ir=ir, vis=vis, fused=fused)
-    ir, vis, fused = to_levels(ir), to_levels(vis), to_levels(fused)
-    batch, _, height, width = ir.shape
-    entropy_bits, information = information_from_histograms(
-        joint_histogram(ir, fused), joint_histogram(vis, fused)
-    )
-    cc, scd, sd = correlations(ir, vis, fused)
-    fields = torch.stack([ir, vis, fused]).view(3 * batch, height, width)
-    fields = fields.transpose(0, 1).contiguous()  # (H, 3 B, W)
+    place = place or Place.whole(*ir.shape[2:])
+    shape = (place.rows.stop - place.rows.start, place.columns.stop - place.columns.start)
+    if shape != tuple(ir.shape[2:]):
+        raise ValueError(
+            f"fusion_statistics: the images are {tuple(ir.shape[2:])} and their place is {shape} "
+            "pixels (height, width), expected the same: give the place of the array with its halo"
+        )
+    levels = [to_levels(image) for image in (ir, vis, fused)]
+    cores = [core_of(image, place) for image in levels]
+    images = torch.cat(levels)[:, 0]  # (3 B, H, W)
+    joint, wang = structure_statistics(images, place)
+    return {
+        "ir_fused": joint_histogram(cores[0], cores[2]),
+        "vis_fused": joint_histogram(cores[1], cores[2]),
+        "moments": moments(*cores),
+        "SF": sf_statistics(levels[2], place),
+        "AG": ag_statistics(levels[2], place),
+        "VIF": vif_statistics(images, place),
+        "Qabf": qabf_statistics(torch.cat(levels, dim=1), place),
+        "MS-SSIM": joint,
+        "MS-SSIM-Wang": wang,
+    }
+
+
+def merge(parts: Iterable[Statistics]) -> dict[str, Tensor]:
+    """Return every metric of METRICS of whole images from the statistics of their windows.
+
+    Windows whose cores tile the image and whose halos are HALO wide give what the whole image gives,
+    but for the order of sums.
+
+    Args:
+        parts: of `fusion_statistics`, one for each window, at least one.
+
+    Returns:
+        (B,) float64 by abbreviation.
+    """
+    sums: Statistics = {}
+    for part in parts:
+        sums = {name: sums[name] + value for name, value in part.items()} if sums else part
+    entropy_bits, information = information_from_histograms(sums["ir_fused"], sums["vis_fused"])
     values = {
         "EN": entropy_bits,
-        "SD": sd,
-        "SF": spatial_frequency(fused),
-        "AG": average_gradient(fused),
+        "SD": sd_of(sums["moments"]),
+        "SF": sf_of(sums["SF"]),
+        "AG": ag_of(sums["AG"]),
         "MI": information,
-        "CC": cc,
-        "SCD": scd,
-        "VIF": vif_of_fields(torch.cat([centred(ir), centred(vis), centred(fused)], dim=1)),
-        "Qabf": edge_preservation_of(torch.cat([ir, vis, fused], dim=1)),
-        "MS-SSIM": joint_ms_ssim_of(fields, batch),
-        "MS-SSIM-Wang": wang_ms_ssim_of(fields, batch),
+        "CC": cc_of(sums["moments"]),
+        "SCD": scd_of(sums["moments"]),
+        "VIF": vif_of(sums["VIF"]),
+        "Qabf": qabf_of(sums["Qabf"]),
+        "MS-SSIM": joint_of(sums["MS-SSIM"]),
+        "MS-SSIM-Wang": wang_of(sums["MS-SSIM-Wang"]),
     }
     assert tuple(values) == METRICS
     return values

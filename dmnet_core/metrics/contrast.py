@@ -1,6 +1,7 @@
 """Contrast of the fused image alone: SD, SF and AG.
 
-Shapes: fused (B, 1, H, W) grey levels in [0, 255]; each metric (B,) float64 in grey levels.
+Shapes: fused (B, 1, H, W) grey levels in [0, 255], rounded to whole levels; each metric (B,) float64
+in grey levels. Statistics are sums over the pixels of a window's core.
 """
 
 from __future__ import annotations
@@ -8,7 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dmnet_core.metrics.images import centred, check_images
+from dmnet_core.metrics.correlation import moments, sd_of
+from dmnet_core.metrics.images import check_images, to_levels
+from dmnet_core.metrics.windows import Place, core_of
 
 
 def standard_deviation(fused: Tensor) -> Tensor:
@@ -31,7 +34,8 @@ def standard_deviation(fused: Tensor) -> Tensor:
         ValueError: fused is not as said.
     """
     check_images("standard_deviation", fused=fused)
-    return centred(fused).var(dim=(1, 2, 3), correction=0).sqrt()
+    levels = to_levels(fused)
+    return sd_of(moments(levels, levels, levels))
 
 
 def spatial_frequency(fused: Tensor) -> Tensor:
@@ -56,10 +60,8 @@ def spatial_frequency(fused: Tensor) -> Tensor:
         ValueError: fused is not as said.
     """
     check_images("spatial_frequency", fused=fused)
-    image = fused.double()
-    row_ms = image.diff(dim=3).square().mean(dim=(1, 2, 3))
-    column_ms = image.diff(dim=2).square().mean(dim=(1, 2, 3))
-    return torch.sqrt(row_ms + column_ms)
+    height, width = fused.shape[2:]
+    return sf_of(sf_statistics(to_levels(fused), Place.whole(height, width)))
 
 
 def average_gradient(fused: Tensor) -> Tensor:
@@ -85,14 +87,55 @@ def average_gradient(fused: Tensor) -> Tensor:
         ValueError: fused is not as said.
     """
     check_images("average_gradient", fused=fused)
-    image = fused.double()
-    # twice the gradient, so that only the border needs a product
-    gx2, gy2 = torch.empty_like(image), torch.empty_like(image)
-    torch.sub(image[..., 2:], image[..., :-2], out=gx2[..., 1:-1])
-    gx2[..., 0] = 2 * (image[..., 1] - image[..., 0])
-    gx2[..., -1] = 2 * (image[..., -1] - image[..., -2])
-    torch.sub(image[..., 2:, :], image[..., :-2, :], out=gy2[..., 1:-1, :])
-    gy2[..., 0, :] = 2 * (image[..., 1, :] - image[..., 0, :])
-    gy2[..., -1, :] = 2 * (image[..., -1, :] - image[..., -2, :])
-    out: Tensor = gx2.square_().addcmul_(gy2, gy2).sqrt_().mean(dim=(1, 2, 3)) / 8.0**0.5
-    return out
+    height, width = fused.shape[2:]
+    return ag_of(ag_statistics(to_levels(fused), Place.whole(height, width)))
+
+
+def sf_statistics(fused: Tensor, place: Place) -> Tensor:
+    """Return the sums and the counts of squared differences, (B, 2, 2): along x, along y.
+
+    A difference belongs to its right or lower pixel.
+    """
+    pixels = core_of(fused[:, 0], place, before=1)
+    # the row above the core and the column left of it, where the image has them
+    above, left = int(place.rows.first > 0), int(place.columns.first > 0)
+    parts = []
+    for difference in (pixels[:, above:].diff(dim=2), pixels[..., left:].diff(dim=1)):
+        squares = torch.linalg.vecdot(difference.flatten(1).double(), difference.flatten(1).double())
+        parts.append(torch.stack([squares, torch.full_like(squares, difference[0].numel())], dim=1))
+    return torch.stack(parts, dim=1)
+
+
+def sf_of(statistics: Tensor) -> Tensor:
+    """Return SF (B,) from sums of `sf_statistics`."""
+    means = statistics[..., 0] / statistics[..., 1]
+    return means.sum(dim=1).sqrt()
+
+
+def ag_statistics(fused: Tensor, place: Place) -> Tensor:
+    """Return the sum of the gradients' lengths and the count of pixels, (B, 2)."""
+    pixels = core_of(fused[:, 0], place, before=1, after=1)
+    # straight on beyond the image: the central difference there is the one-sided one
+    pixels = _continued(_continued(pixels, place.columns.first == 0, place.at_right, 2),
+                        place.rows.first == 0, place.at_bottom, 1)  # fmt: skip
+    dx = pixels[:, 1:-1, 2:] - pixels[:, 1:-1, :-2]  # twice the gradient
+    dy = pixels[:, 2:, 1:-1] - pixels[:, :-2, 1:-1]
+    lengths = dx.square_().addcmul_(dy, dy).sqrt_()
+    total = lengths.sum(dim=(1, 2), dtype=torch.float64) / 8.0**0.5
+    return torch.stack([total, torch.full_like(total, lengths[0].numel())], dim=1)
+
+
+def ag_of(statistics: Tensor) -> Tensor:
+    """Return AG (B,) from sums of `ag_statistics`."""
+    return statistics[:, 0] / statistics[:, 1]
+
+
+def _continued(pixels: Tensor, before: bool, after: bool, axis: int) -> Tensor:
+    """Add a line before and after, where asked, that goes on as the two next to it do."""
+    size = pixels.shape[axis]
+    parts = [pixels]
+    if before:
+        parts.insert(0, 2 * pixels.narrow(axis, 0, 1) - pixels.narrow(axis, 1, 1))
+    if after:
+        parts.append(2 * pixels.narrow(axis, size - 1, 1) - pixels.narrow(axis, size - 2, 1))
+    return torch.cat(parts, dim=axis)

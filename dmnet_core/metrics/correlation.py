@@ -1,29 +1,23 @@
-"""Linear correlation with the sources: CC and SCD, from shared central moments.
+"""Linear correlation with the sources: CC and SCD, from shared sums of products.
 
-Shapes: ir, vis, fused (B, 1, H, W) grey levels in [0, 255]; each metric (B,) float64.
-A Pearson coefficient with an image whose standard deviation is below 1e-9 grey levels (constant
-but for rounding) is not defined; it counts as 0 here, never NaN.
+Shapes: ir, vis, fused (B, 1, H, W) grey levels in [0, 255], rounded to whole levels; each metric
+(B,) float64. Sums of whole levels are exact, so a constant image is known for one: a Pearson
+coefficient with it is not defined and counts as 0 here, never NaN.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
-from dmnet_core.metrics.images import centred, check_images
+from dmnet_core.metrics.images import check_images, to_levels
 
-CONSTANT_BELOW = 1e-9
-"""Standard deviation in grey levels under which an image counts as constant."""
-
-
-def correlations(ir: Tensor, vis: Tensor, fused: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return CC, SCD and SD together; the images as in the module docstring, unchecked."""
-    ir_0, vis_0, fused_0 = (_deviations(image) for image in (ir, vis, fused))  # (B, H*W)
-    without_vis, without_ir = fused_0 - vis_0, fused_0 - ir_0
-    num_pixels = fused_0.shape[1]
-    cc = (_pearson(ir_0, fused_0) + _pearson(vis_0, fused_0)) / 2
-    scd = _pearson(without_vis, ir_0) + _pearson(without_ir, vis_0)
-    return cc, scd, (_dot(fused_0, fused_0) / num_pixels).sqrt()
+IR, VIS, FUSED = 0, 1, 2
+Covariances = list[list[int]]
+Mix = tuple[int, int, int]
 
 
 def correlation_coefficient(ir: Tensor, vis: Tensor, fused: Tensor) -> Tensor:
@@ -49,7 +43,7 @@ def correlation_coefficient(ir: Tensor, vis: Tensor, fused: Tensor) -> Tensor:
         ValueError: an image is not as said.
     """
     check_images("correlation_coefficient", ir=ir, vis=vis, fused=fused)
-    return correlations(ir, vis, fused)[0]
+    return cc_of(moments(*map(to_levels, (ir, vis, fused))))
 
 
 def sum_of_correlations_of_differences(ir: Tensor, vis: Tensor, fused: Tensor) -> Tensor:
@@ -76,23 +70,65 @@ def sum_of_correlations_of_differences(ir: Tensor, vis: Tensor, fused: Tensor) -
         ValueError: an image is not as said.
     """
     check_images("sum_of_correlations_of_differences", ir=ir, vis=vis, fused=fused)
-    return correlations(ir, vis, fused)[1]
+    return scd_of(moments(*map(to_levels, (ir, vis, fused))))
 
 
-def _deviations(image: Tensor) -> Tensor:
-    flat = centred(image).flatten(1)  # (B, H*W)
-    return flat - flat.mean(dim=1, keepdim=True)
+def moments(ir: Tensor, vis: Tensor, fused: Tensor) -> Tensor:
+    """Return the sums of products of (ir, vis, fused, 1), (B, 4, 4) float64, exact below 2^53.
+
+    Args:
+        ir: (B, 1, H, W) whole grey levels.
+        vis: the same shape.
+        fused: the same shape.
+    """
+    images = torch.cat([ir, vis, fused, torch.ones_like(ir)], dim=1).flatten(2).double()
+    return images @ images.transpose(1, 2)
 
 
-def _dot(one: Tensor, other: Tensor) -> Tensor:
-    out: Tensor = torch.linalg.vecdot(one, other)
-    return out
+def sd_of(sums: Tensor) -> Tensor:
+    """Return SD (B,) from sums of `moments`."""
+    return _each(sums, lambda cov, count: math.sqrt(cov[FUSED][FUSED]) / count)
 
 
-def _pearson(one: Tensor, other: Tensor) -> Tensor:
-    """Correlate deviations, each (B, N) with mean 0."""
-    one_ss, other_ss = _dot(one, one), _dot(other, other)
-    defined = torch.minimum(one_ss, other_ss) > one.shape[1] * CONSTANT_BELOW**2
-    norm = torch.where(defined, one_ss.sqrt() * other_ss.sqrt(), 1.0)
-    r = torch.where(defined, _dot(one, other) / norm, 0.0)
-    return r.clamp(-1.0, 1.0)  # Cauchy-Schwarz, which rounding can break by 1e-16
+def cc_of(sums: Tensor) -> Tensor:
+    """Return CC (B,) from sums of `moments`."""
+    return _each(sums, lambda cov, _: sum(_pearson(cov, _only(s), _only(FUSED)) for s in (IR, VIS)) / 2)
+
+
+def scd_of(sums: Tensor) -> Tensor:
+    """Return SCD (B,) from sums of `moments`."""
+    without_vis, without_ir = (0, -1, 1), (-1, 0, 1)
+    return _each(
+        sums,
+        lambda cov, _: _pearson(cov, without_vis, _only(IR)) + _pearson(cov, without_ir, _only(VIS)),
+    )
+
+
+def _each(sums: Tensor, value: Callable[[Covariances, int], float]) -> Tensor:
+    """Apply `value` to each image's covariances, in whole numbers: count^2 times the usual ones."""
+    values = []
+    for image in sums.tolist():
+        products = [[round(number) for number in row] for row in image]
+        count = products[3][3]
+        cov = [
+            [count * products[a][b] - products[a][3] * products[b][3] for b in range(3)] for a in range(3)
+        ]
+        values.append(value(cov, count))
+    return torch.tensor(values, dtype=torch.float64, device=sums.device)
+
+
+def _only(image: int) -> Mix:
+    return (int(image == IR), int(image == VIS), int(image == FUSED))
+
+
+def _pearson(cov: Covariances, one: Mix, other: Mix) -> float:
+    """Correlate two sums of the images, given by how often each takes part."""
+
+    def between(left: Mix, right: Mix) -> int:
+        return sum(left[a] * right[b] * cov[a][b] for a in range(3) for b in range(3))
+
+    one_var, other_var = between(one, one), between(other, other)
+    if not one_var or not other_var:
+        return 0.0
+    r = between(one, other) / (math.sqrt(one_var) * math.sqrt(other_var))
+    return max(-1.0, min(1.0, r))  # Cauchy-Schwarz, which rounding can break by 1e-16

@@ -1,7 +1,4 @@
-"""What every metric asks of its images, and the layouts that they share.
-
-First in the flow of a metric: check, widen to float64, move the grey levels near zero.
-"""
+"""What every metric asks of its images: check them, round them to grey levels."""
 
 from __future__ import annotations
 
@@ -9,6 +6,8 @@ import torch
 from torch import Tensor
 
 NUM_LEVELS = 256
+MIDDLE = 128.0
+"""Subtracted before squares are taken, to keep rounding errors small."""
 MIN_SIDE = 3
 """Pixels; below it there is no central difference and no window."""
 
@@ -52,15 +51,5 @@ def check_images(metric: str, **images: Tensor) -> None:
 
 
 def to_levels(image: Tensor) -> Tensor:
-    """Round to whole grey levels, halves to even: (B, 1, H, W) float64."""
-    return image.double().round()
-
-
-def centred(image: Tensor) -> Tensor:
-    """Return the image minus the middle of its range, per image: (B, 1, H, W) float64.
-
-    Variances do not change, rounding errors shrink, and a constant image becomes exactly zero.
-    """
-    levels = image.double()
-    low, high = torch.aminmax(levels.flatten(1), dim=1)
-    return levels - ((low + high) / 2).view(-1, 1, 1, 1)
+    """Round to whole grey levels, halves to even: float32, which holds them exactly."""
+    return image.round().float()

@@ -10,18 +10,18 @@ import math
 import torch
 from torch import Tensor
 
-from dmnet_core.metrics.images import NUM_LEVELS, check_images
+from dmnet_core.metrics.images import NUM_LEVELS, check_images, to_levels
 
 
 def joint_histogram(source: Tensor, fused: Tensor) -> Tensor:
     """Count the level pairs of each image: (B, 256, 256) int64, source level first.
 
     Args:
-        source: (B, 1, H, W) grey levels in [0, 255].
+        source: (B, 1, H, W) whole grey levels in [0, 255].
         fused: the same shape.
     """
     batch = source.shape[0]
-    code = source.round().int() * NUM_LEVELS + fused.round().int()  # (B, 1, H, W)
+    code = (source * NUM_LEVELS + fused).int()  # (B, 1, H, W)
     code = code.flatten(1)  # (B, H*W)
     counts = [torch.bincount(row, minlength=NUM_LEVELS * NUM_LEVELS) for row in code]
     return torch.stack(counts).view(batch, NUM_LEVELS, NUM_LEVELS)
@@ -99,5 +99,8 @@ def mutual_information(ir: Tensor, vis: Tensor, fused: Tensor) -> Tensor:
         ValueError: an image is not as said.
     """
     check_images("mutual_information", ir=ir, vis=vis, fused=fused)
-    histograms = joint_histogram(ir, fused), joint_histogram(vis, fused)
+    histograms = (
+        joint_histogram(to_levels(ir), to_levels(fused)),
+        joint_histogram(to_levels(vis), to_levels(fused)),
+    )
     return information_from_histograms(*histograms)[1]

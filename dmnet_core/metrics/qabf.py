@@ -10,7 +10,8 @@ import math
 import torch
 from torch import Tensor
 
-from dmnet_core.metrics.images import check_images
+from dmnet_core.metrics.images import check_images, to_levels
+from dmnet_core.metrics.windows import Place, core_of
 
 STRENGTH_GAIN, STRENGTH_SLOPE, STRENGTH_MIDDLE = 0.9994, -15.0, 0.5
 ANGLE_GAIN, ANGLE_SLOPE, ANGLE_MIDDLE = 0.9879, -22.0, 0.8
@@ -44,33 +45,48 @@ def edge_preservation(ir: Tensor, vis: Tensor, fused: Tensor) -> Tensor:
         ValueError: an image is not as said.
     """
     check_images("edge_preservation", ir=ir, vis=vis, fused=fused)
-    return edge_preservation_of(torch.cat([ir, vis, fused], dim=1).double())
+    levels = torch.cat([to_levels(image) for image in (ir, vis, fused)], dim=1)
+    return qabf_of(qabf_statistics(levels, Place.whole(*ir.shape[2:])))
 
 
-def edge_preservation_of(images: Tensor) -> Tensor:
-    """Return Qabf (B,) float64 from (B, 3, H, W) grey levels: ir, vis, fused."""
-    strength, angle = _edges(images)
+def qabf_statistics(images: Tensor, place: Place) -> Tensor:
+    """Return the kept and the whole edge strength, (B, 2) float64.
+
+    Args:
+        images: (B, 3, H, W) whole grey levels: ir, vis, fused.
+        place: of the arrays in their images.
+    """
+    strength, angle = _edges(_framed(images, place))
     source, fused = strength[:, :2], strength[:, 2:]
-    equal = source == fused
     weaker, stronger = torch.minimum(source, fused), torch.maximum(source, fused)
-    ratio = torch.where(equal, fused, weaker / stronger)  # 0/0 only where equal
+    ratio = torch.where(weaker == stronger, fused, weaker / stronger)  # 0/0 only where equal
     agreement = (angle[:, :2] - angle[:, 2:]).abs_().mul_(-2 / math.pi).add_(1.0)
     kept = _sigmoid(ratio, STRENGTH_SLOPE, STRENGTH_MIDDLE)
-    kept *= _sigmoid(agreement, ANGLE_SLOPE, ANGLE_MIDDLE)
-    kept_sum = (kept * source).sum(dim=(1, 2, 3), dtype=torch.float64)
-    source_sum = source.sum(dim=(1, 2, 3), dtype=torch.float64)
-    has_edges = source_sum > 0
-    share = kept_sum / torch.where(has_edges, source_sum, 1.0)
-    return torch.where(has_edges, share * (STRENGTH_GAIN * ANGLE_GAIN), 0.0)
+    kept.mul_(_sigmoid(agreement, ANGLE_SLOPE, ANGLE_MIDDLE)).mul_(source)
+    sums = [part.sum(dim=(1, 2, 3), dtype=torch.float64) for part in (kept, source)]
+    return torch.stack(sums, dim=1)
+
+
+def qabf_of(statistics: Tensor) -> Tensor:
+    """Return Qabf (B,) from sums of `qabf_statistics`."""
+    kept, whole = statistics.unbind(1)
+    share = kept / torch.where(whole > 0, whole, 1.0)
+    return torch.where(whole > 0, share * (STRENGTH_GAIN * ANGLE_GAIN), 0.0)
+
+
+def _framed(images: Tensor, place: Place) -> Tensor:
+    """Return the core with one pixel around it: the neighbour, or zero beyond the image."""
+    pixels = core_of(images, place, before=1, after=1)
+    left, top = int(place.columns.first == 0), int(place.rows.first == 0)
+    return torch.nn.functional.pad(pixels, (left, int(place.at_right), top, int(place.at_bottom)))
 
 
 def _sigmoid(value: Tensor, slope: float, middle: float) -> Tensor:
     return value.sub_(middle).mul_(-slope).sigmoid_()
 
 
-def _edges(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Return Sobel strength and angle in (-pi/2, pi/2], each (B, 3, H, W); zeros outside."""
-    padded = torch.nn.functional.pad(images, (1, 1, 1, 1))
+def _edges(padded: Tensor) -> tuple[Tensor, Tensor]:
+    """Return Sobel strength and angle in (-pi/2, pi/2], each (B, 3, H-2, W-2)."""
     smooth_y = padded[..., :-2, :] + padded[..., 2:, :]
     smooth_y.add_(padded[..., 1:-1, :], alpha=2.0)  # (B, 3, H, W+2)
     dx = smooth_y[..., 2:] - smooth_y[..., :-2]

@@ -3,7 +3,8 @@
 Shapes: ir, vis, fused (B, 1, H, W) grey levels in [0, 255]; fields (H, N, W), see windows.
 Both filter with an 11 x 11 Gaussian of sigma 1.5, valid windows only. In an image under 11 pixels
 the largest odd window that fits takes its place; a scale under 3 pixels is left out, and the
-weights of the others are scaled to their sum.
+weights of the others are scaled to their sum. Their scales are the same while all sides are even,
+and share the moments there. float32 is enough: 1e-3 squared grey levels beside C2 = 58.
 """
 
 from __future__ import annotations
@@ -13,14 +14,17 @@ import math
 import torch
 from torch import Tensor
 
-from dmnet_core.metrics.images import check_images
-from dmnet_core.metrics.windows import filter_fields, fitting_window, gaussian_kernel
+from dmnet_core.metrics.images import MIDDLE, check_images, to_levels
+from dmnet_core.metrics.windows import Level, Place, filter_fields, gaussian_kernel, make_level
 
 WINDOW, SIGMA = 11, 1.5
 C1, C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 JOINT_WEIGHTS = (0.0448, 0.2856, 0.3001)
 WANG_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 MAX_EXPONENT = 10.0
+MAX_CONSISTENCY = 0.95
+"""Its exponent is beyond MAX_EXPONENT already, and its tangent far from the pole."""
+TINY = 2.0**-52
 NOT_ZERO = 0.001
 """Grey levels added to the norm of a window, so that a flat one can be divided by it."""
 
@@ -55,7 +59,7 @@ def joint_ms_ssim(ir: Tensor, vis: Tensor, fused: Tensor) -> Tensor:
         ValueError: an image is not as said.
     """
     check_images("joint_ms_ssim", ir=ir, vis=vis, fused=fused)
-    return joint_ms_ssim_of(_fields(ir, vis, fused), ir.shape[0])
+    return joint_of(structure_statistics(*_whole(ir, vis, fused), wang=False)[0])
 
 
 def wang_ms_ssim(ir: Tensor, vis: Tensor, fused: Tensor) -> Tensor:
@@ -84,115 +88,157 @@ def wang_ms_ssim(ir: Tensor, vis: Tensor, fused: Tensor) -> Tensor:
         ValueError: an image is not as said.
     """
     check_images("wang_ms_ssim", ir=ir, vis=vis, fused=fused)
-    return wang_ms_ssim_of(_fields(ir, vis, fused), ir.shape[0])
+    return wang_of(structure_statistics(*_whole(ir, vis, fused), joint=False)[1])
 
 
-def joint_ms_ssim_of(fields: Tensor, batch: int) -> Tensor:
-    """Return MS-SSIM (B,) from (H, 3 B, W) float64 fields: ir, vis, fused of all images."""
-    scores: list[Tensor] = []
-    for scale in range(len(JOINT_WEIGHTS)):
+def structure_statistics(
+    images: Tensor, place: Place, *, joint: bool = True, wang: bool = True
+) -> tuple[Tensor, Tensor]:
+    """Return the sums of both metrics' scores by scale, float64.
+
+    Args:
+        images: (3 B, H, W) whole grey levels: ir, vis and fused of all images.
+        place: of the arrays in their images.
+        joint: whether MS-SSIM is wanted; zeros where not.
+        wang: whether MS-SSIM-Wang is wanted.
+
+    Returns:
+        (B, 3 scales, 2), the score and the count of windows; and (B, 5 scales, 2 sources, 3), the
+        contrast-structure term, SSIM and the count.
+    """
+    batch = images.shape[0] // 3
+    new = {"dtype": torch.float64, "device": images.device}
+    joint_sums = torch.zeros(batch, len(JOINT_WEIGHTS), 2, **new)  # type: ignore[arg-type]
+    wang_sums = torch.zeros(batch, len(WANG_WEIGHTS), 2, 3, **new)  # type: ignore[arg-type]
+    levels = [make_level(images - MIDDLE, place)] * 2  # of joint and of wang
+    for scale in range(len(WANG_WEIGHTS) if wang else len(JOINT_WEIGHTS)):
+        joint_here = joint and scale < len(JOINT_WEIGHTS)
         if scale > 0:
-            fields = _halved(fields, symmetric=True)
-        size = fitting_window(WINDOW, fields.shape[0], fields.shape[2])
-        if size < 3:
-            break
-        scores.append(_joint_score(fields, batch, size))
-    return _weighted_product(scores, JOINT_WEIGHTS)
+            levels = _next_scale(levels, joint=joint_here, wang=wang)
+        if levels[0] is levels[1]:
+            _add(levels[0], scale, joint_sums if joint_here else None, wang_sums if wang else None)
+            continue
+        if joint_here:
+            _add(levels[0], scale, joint_sums, None)
+        if wang:
+            _add(levels[1], scale, None, wang_sums)
+    return joint_sums, wang_sums
 
 
-def wang_ms_ssim_of(fields: Tensor, batch: int) -> Tensor:
-    """Return MS-SSIM-Wang (B,) from (H, 3 B, W) float64 fields: ir, vis, fused of all images."""
-    scores: list[Tensor] = []
-    similarity = fields.new_zeros(2, batch)
-    for scale in range(len(WANG_WEIGHTS)):
-        if scale > 0:
-            fields = _halved(fields, symmetric=False)
-        size = fitting_window(WINDOW, fields.shape[0], fields.shape[2])
-        if size < 3:
-            break
-        contrast, similarity = _wang_scores(fields, batch, size)
-        scores.append(contrast)
-    scores[-1] = similarity
-    return _weighted_product(scores, WANG_WEIGHTS).mean(dim=0)
+def joint_of(statistics: Tensor) -> Tensor:
+    """Return MS-SSIM (B,) from the sums of `structure_statistics`."""
+    score, count = statistics.unbind(2)
+    return _weighted_product(score, count, JOINT_WEIGHTS)
 
 
-def _fields(ir: Tensor, vis: Tensor, fused: Tensor) -> Tensor:
-    batch, _, height, width = ir.shape
-    images = torch.stack([ir, vis, fused]).double()  # (3, B, 1, H, W)
-    return images.view(3 * batch, height, width).transpose(0, 1).contiguous()
+def wang_of(statistics: Tensor) -> Tensor:
+    """Return MS-SSIM-Wang (B,) from the sums of `structure_statistics`."""
+    contrast, similarity, count = statistics.unbind(3)  # each (B, 5, 2)
+    used = count > 0
+    last = used & ~torch.cat([used[:, 1:], torch.zeros_like(used[:, :1])], dim=1)
+    score = torch.where(last, similarity, contrast)
+    sides = [_weighted_product(score[:, :, side], count[:, :, side], WANG_WEIGHTS) for side in (0, 1)]
+    return (sides[0] + sides[1]) / 2
 
 
-def _moments(fields: Tensor, batch: int, kernel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return means (H', 3, B, W'), variances (same) and covariances (ir vis, ir fused, vis fused)."""
-    height, _, width = fields.shape
-    images = fields.view(height, 3, batch, width)
-    ir, vis, fused = images.unbind(1)
-    products = torch.stack([*images.unbind(1), ir * ir, vis * vis, fused * fused,
-                            ir * vis, ir * fused, vis * fused], dim=1)  # fmt: skip
-    means = filter_fields(products.view(height, 9 * batch, width), kernel)
-    means = means.view(means.shape[0], 9, batch, means.shape[2])
-    mean = means[:, :3]
-    # a variance is never negative; a difference of means can be, by rounding
-    variance = (means[:, 3:6] - mean * mean).clamp_(min=0.0)
-    covariance = means[:, 6:9] - mean[:, (0, 0, 1)] * mean[:, (1, 2, 2)]
-    return mean, variance, covariance
+def _whole(ir: Tensor, vis: Tensor, fused: Tensor) -> tuple[Tensor, Place]:
+    images = torch.cat([to_levels(image) for image in (ir, vis, fused)])[:, 0]  # (3 B, H, W)
+    return images, Place.whole(*ir.shape[2:])
 
 
-def _joint_score(fields: Tensor, batch: int, size: int) -> Tensor:
-    """Return the mean score (B,) of one scale."""
-    box = fields.new_full((size,), 1.0 / size)
-    _, plain_var, plain_cov = _moments(fields, batch, box)
-    _, variance, covariance = _moments(fields, batch, gaussian_kernel(size, SIGMA, fields))
-    between = plain_cov[:, 0]
-    norm = plain_var[:, :2].sqrt() * size + NOT_ZERO  # (H', 2, B, W')
-    summed = (plain_var[:, 0] + plain_var[:, 1] + 2.0 * between).clamp_(min=0.0).sqrt_()
-    apart = plain_var[:, 0].sqrt() + plain_var[:, 1].sqrt()
-    tiny = torch.finfo(torch.float64).eps
-    consistency = ((summed + tiny) / (apart + tiny)).clamp_(max=1.0 - tiny)
-    exponent = (consistency * (math.pi / 2)).tan_().clamp_(max=MAX_EXPONENT)[:, None]
-    weight = (norm / size).pow_(exponent) + tiny
-    weight = weight / weight.sum(dim=1, keepdim=True) / norm
+def _next_scale(levels: list[Level], *, joint: bool, wang: bool) -> list[Level]:
+    shared = levels[0] is levels[1]
+    even = not any(side.length % 2 for side in (levels[0].place.rows, levels[0].place.columns))
+    of_joint, of_wang = levels
+    if joint:
+        of_joint = of_joint.averaged(symmetric=True, zero=-MIDDLE)
+    if shared and even and joint:
+        return [of_joint, of_joint]
+    if wang:
+        of_wang = of_wang.averaged(symmetric=False, zero=-MIDDLE)
+    return [of_joint, of_wang]
 
-    def norm_sq(variances: Tensor, cov: Tensor) -> Tensor:
-        own = (weight.square() * variances[:, :2]).sum(dim=1)
-        return (own + 2.0 * weight[:, 0] * weight[:, 1] * cov).clamp_(min=0.0)
 
-    length = norm_sq(plain_var, between).sqrt_() * size
+def _add(level: Level, scale: int, joint: Tensor | None, wang: Tensor | None) -> None:
+    """Add the scores of one scale to the sums."""
+    size = level.fitting_window(WINDOW)
+    if size < 3:
+        return
+    gaussian = gaussian_kernel(size, SIGMA, level.fields)
+    box = torch.full_like(gaussian, 1.0 / size)
+    for strip in level.strips(size, scale):
+        height, num_fields, width = strip.shape
+        ir, vis, fused = strip.view(height, 3, num_fields // 3, width).unbind(1)
+        # in this order, so that MS-SSIM-Wang can do without the last and the box without the first
+        products = torch.stack([fused, fused * fused, ir * fused, vis * fused,
+                                ir, vis, ir * ir, vis * vis, ir * vis], dim=1)  # fmt: skip
+        under = _filtered(products if joint is not None else products[:, :8], gaussian)
+        # (variance of fused, covariances with ir and vis); (variances of ir and vis)
+        with_fused = under[:, 1:4] - under[:, :1] * under[:, (0, 4, 5)]
+        own = (under[:, 6:8] - under[:, 4:6].square()).clamp_(min=0.0)
+        fused_var = with_fused[:, :1].clamp(min=0.0)
+        count = own.shape[0] * own.shape[3]
+        if joint is not None:
+            between = under[:, 8] - under[:, 4] * under[:, 5]
+            plain = _filtered(products[:, 4:], box)
+            score = _joint_score(plain, own, between, with_fused[:, 1:], fused_var[:, 0], size)
+            joint[:, scale, 0] += score.sum(dim=(0, 2), dtype=torch.float64)
+            joint[:, scale, 1] += count
+        if wang is not None:
+            contrast = with_fused[:, 1:].mul(2.0).add_(C2).div_(own.add_(fused_var).add_(C2))
+            source, mean = under[:, 4:6] + MIDDLE, under[:, :1] + MIDDLE
+            similarity = (2.0 * source * mean).add_(C1)
+            similarity.div_(source.square_().add_(mean.square_()).add_(C1)).mul_(contrast)
+            for place, values in enumerate((contrast, similarity)):
+                wang[:, scale, :, place] += values.sum(dim=(0, 3), dtype=torch.float64).T
+            wang[:, scale, :, 2] += count
+
+
+def _filtered(products: Tensor, kernel: Tensor) -> Tensor:
+    """Filter (H, N, B, W) maps; returns (H', N, B, W')."""
+    height, num_maps, batch, width = products.shape
+    out = filter_fields(products.reshape(height, num_maps * batch, width), kernel)
+    return out.view(out.shape[0], num_maps, batch, out.shape[2])
+
+
+def _joint_score(
+    plain: Tensor, own: Tensor, between: Tensor, with_fused: Tensor, fused_var: Tensor, size: int
+) -> Tensor:
+    """Return the score of each window, (H', B, W').
+
+    Args:
+        plain: (H', 5, B, W') unweighted means of ir, vis, ir^2, vis^2 and ir vis.
+        own: (H', 2, B, W') variances of the sources under the Gaussian.
+        between: (H', B, W') their covariance.
+        with_fused: (H', 2, B, W') their covariances with the fused image.
+        fused_var: (H', B, W') its variance.
+        size: window side.
+    """
+    plain_var = (plain[:, 2:4] - plain[:, :2].square()).clamp_(min=0.0)
+    plain_between = plain[:, 4] - plain[:, 0] * plain[:, 1]
+    deviation = plain_var.sqrt()  # (H', 2, B, W')
+    norm = deviation * size + NOT_ZERO
+    summed = plain_var.sum(dim=1).add_(plain_between, alpha=2.0).clamp_(min=0.0).sqrt_()
+    consistency = summed.add_(TINY).div_(deviation.sum(dim=1).add_(TINY)).clamp_(max=MAX_CONSISTENCY)
+    exponent = consistency.mul_(math.pi / 2).tan_().clamp_(max=MAX_EXPONENT)[:, None]
+    weight = (norm / size).pow_(exponent).add_(TINY)
+    weight.div_(weight.sum(dim=1, keepdim=True)).div_(norm)
+    squares, product = weight.square(), weight[:, 0] * weight[:, 1] * 2.0
+
+    length = (squares * plain_var).sum(dim=1).addcmul_(product, plain_between)
+    length.clamp_(min=0.0).sqrt_().mul_(size)
     flat = length == 0
     scale = torch.where(flat, 1.0, norm.amax(dim=1) / torch.where(flat, 1.0, length))
-    wanted_var = norm_sq(variance, covariance[:, 0]) * scale.square()
-    wanted_cov = (weight * covariance[:, 1:3]).sum(dim=1) * scale
-    score = (2.0 * wanted_cov + C2) / (wanted_var + variance[:, 2] + C2)
-    return score.mean(dim=(0, 2))
+    wanted_var = (squares * own).sum(dim=1).addcmul_(product, between).clamp_(min=0.0)
+    wanted_var.mul_(scale.square())
+    wanted_cov = (weight * with_fused).sum(dim=1).mul_(scale)
+    return wanted_cov.mul_(2.0).add_(C2).div_(wanted_var.add_(fused_var).add_(C2))
 
 
-def _wang_scores(fields: Tensor, batch: int, size: int) -> tuple[Tensor, Tensor]:
-    """Return the mean contrast-structure term and the mean SSIM of one scale, each (2, B)."""
-    mean, variance, covariance = _moments(fields, batch, gaussian_kernel(size, SIGMA, fields))
-    contrast = (2.0 * covariance[:, 1:] + C2) / (variance[:, :2] + variance[:, 2:] + C2)
-    source, fused = mean[:, :2], mean[:, 2:]
-    luminance = (2.0 * source * fused + C1) / (source.square() + fused.square() + C1)
-    return contrast.mean(dim=(0, 3)), (luminance * contrast).mean(dim=(0, 3))
-
-
-def _halved(fields: Tensor, *, symmetric: bool) -> Tensor:
-    """Average 2 x 2 pixels and keep every second.
-
-    Along an odd side, the last pixel is averaged with itself where symmetric; else the first with
-    a zero before it, and the pairs start there.
-    """
-    for axis in (0, 2):
-        if fields.shape[axis] % 2:
-            edge = fields.narrow(axis, fields.shape[axis] - 1 if symmetric else 0, 1)
-            both = (fields, edge) if symmetric else (torch.zeros_like(edge), fields)
-            fields = torch.cat(both, dim=axis)
-    rows = fields[0::2] + fields[1::2]
-    return (rows[..., 0::2] + rows[..., 1::2]).div_(4.0)
-
-
-def _weighted_product(scores: list[Tensor], weights: tuple[float, ...]) -> Tensor:
-    used = weights[: len(scores)]
-    product = torch.ones_like(scores[0])
-    for score, weight in zip(scores, used, strict=True):
-        product = product * score.clamp(min=0.0) ** (weight / sum(used))
-    return product
+def _weighted_product(score: Tensor, count: Tensor, weights: tuple[float, ...]) -> Tensor:
+    """Multiply the scales' means to their weights: (B, scales) sums and counts -> (B,)."""
+    used = count > 0
+    mean = (score / count.clamp(min=1.0)).clamp(min=0.0)
+    share = torch.where(used, score.new_tensor(weights), 0.0)
+    share = share / share.sum(dim=1, keepdim=True)
+    return torch.where(used, mean**share, 1.0).prod(dim=1)

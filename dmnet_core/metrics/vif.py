@@ -1,7 +1,8 @@
 """Visual information fidelity (VIF) in the pixel domain.
 
 Shapes: ir, vis, fused (B, 1, H, W) grey levels in [0, 255]; fields (H, N, W), see windows.
-Four scales share the filtered means, squares and products of the three images.
+Four scales share the filtered means, squares and products of the three images. Variances are
+differences of means of squares and need float64; the logarithms behind them do not.
 """
 
 from __future__ import annotations
@@ -9,12 +10,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dmnet_core.metrics.images import centred, check_images
-from dmnet_core.metrics.windows import filter_fields, fitting_window, gaussian_kernel
+from dmnet_core.metrics.images import MIDDLE, check_images, to_levels
+from dmnet_core.metrics.windows import Level, Place, filter_fields, gaussian_kernel, make_level
 
 WINDOWS = (17, 9, 5, 3)
 NOISE_VARIANCE = 2.0
 TINY = 1e-10
+FLAT_BELOW = 1e-10
+"""Variance in squared grey levels that rounding leaves in a window without any."""
 
 
 def visual_information_fidelity(ir: Tensor, vis: Tensor, fused: Tensor) -> Tensor:
@@ -51,41 +54,51 @@ def visual_information_fidelity(ir: Tensor, vis: Tensor, fused: Tensor) -> Tenso
         ValueError: an image is not as said.
     """
     check_images("visual_information_fidelity", ir=ir, vis=vis, fused=fused)
-    return vif_of_fields(torch.cat([centred(ir), centred(vis), centred(fused)], dim=1))
+    images = torch.cat([to_levels(image) for image in (ir, vis, fused)])[:, 0]  # (3 B, H, W)
+    return vif_of(vif_statistics(images, Place.whole(*ir.shape[2:])))
 
 
-def vif_of_fields(images: Tensor) -> Tensor:
-    """Return VIF (B,) from (B, 3, H, W) float64: ir, vis, fused, each moved near zero."""
-    batch, _, height, width = images.shape
-    fields = images.permute(2, 1, 0, 3).reshape(height, 3 * batch, width).contiguous()
-    kept = images.new_zeros(2, batch)
-    total = images.new_zeros(2, batch)
+def vif_statistics(images: Tensor, place: Place) -> Tensor:
+    """Return the kept and the source information, (B, 2, 2) float64 in nats: by source, then which.
+
+    Args:
+        images: (3 B, H, W) whole grey levels: ir, vis and fused of all images.
+        place: of the arrays in their images.
+    """
+    batch = images.shape[0] // 3
+    level = make_level(images.double() - MIDDLE, place)
+    sums = torch.zeros(batch, 2, 2, dtype=torch.float64, device=images.device)
     for scale, window in enumerate(WINDOWS):
         if scale > 0:
-            size = fitting_window(window, fields.shape[0], fields.shape[2])
-            fields = filter_fields(fields, gaussian_kernel(size, size / 5, fields), step=2)
-        size = fitting_window(window, fields.shape[0], fields.shape[2])
+            size = level.fitting_window(window)
+            level = level.decimated(gaussian_kernel(size, size / 5, level.fields))
+        size = level.fitting_window(window)
         if size < 3:
             break
-        kept_here, total_here = _information(fields.view(-1, 3, batch, fields.shape[2]), size)
-        kept += kept_here
-        total += total_here
+        for strip in level.strips(size, scale):
+            sums += _information(strip.view(strip.shape[0], 3, batch, -1), size)
+    return sums
+
+
+def vif_of(statistics: Tensor) -> Tensor:
+    """Return VIF (B,) from sums of `vif_statistics`."""
+    kept, total = statistics.unbind(2)
     ratio = torch.where(total > 0, kept / torch.where(total > 0, total, 1.0), 1.0)
-    return ratio.sum(dim=0)
+    return ratio.sum(dim=1)
 
 
-def _information(images: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Sum the kept and the source information of one scale.
+def _information(images: Tensor, size: int) -> Tensor:
+    """Sum the kept and the source information of some windows of one scale.
 
     Args:
         images: (H, 3, B, W) float64; ir, vis, fused.
         size: window side.
 
     Returns:
-        Two (2, B) float64 in nats: for ir and for vis.
+        (B, 2, 2) float64 in nats: for ir and vis, kept and whole.
     """
     height, _, batch, width = images.shape
-    products = torch.empty(height, 8, batch, width, dtype=images.dtype, device=images.device)
+    products = images.new_empty(height, 8, batch, width)
     products[:, :3] = images
     torch.mul(images, images, out=products[:, 3:6])
     torch.mul(images[:, :2], images[:, 2:], out=products[:, 6:8])
@@ -93,11 +106,13 @@ def _information(images: Tensor, size: int) -> tuple[Tensor, Tensor]:
     means = filter_fields(products.view(height, 8 * batch, width), kernel)
     means = means.view(means.shape[0], 8, batch, means.shape[2])
     mean, fused_mean = means[:, :2], means[:, 2:3]
-    # a variance is never negative; a difference of means can be, by rounding
-    source_var = means[:, 3:5].addcmul(mean, mean, value=-1).clamp_(min=0.0)
-    fused_var = means[:, 5:6].addcmul(fused_mean, fused_mean, value=-1).clamp_(min=0.0)
-    covariance = means[:, 6:8].addcmul(mean, fused_mean, value=-1)
+    variances = means[:, 3:6].addcmul_(means[:, :3], means[:, :3], value=-1)
+    variances.masked_fill_(variances < FLAT_BELOW, 0.0)
+    source_var, fused_var = variances[:, :2], variances[:, 2:]
+    covariance = means[:, 6:8].addcmul_(mean, fused_mean, value=-1)
     gain = covariance.clamp(min=0.0).div_(source_var + TINY)
     noise = torch.addcmul(fused_var, gain, covariance, value=-1).clamp_(min=TINY)
     signal = gain.square_().mul_(source_var).div_(noise.add_(NOISE_VARIANCE))
-    return signal.log1p_().sum(dim=(0, 3)), source_var.div_(NOISE_VARIANCE).log1p_().sum(dim=(0, 3))
+    kept = signal.float().log1p_().sum(dim=(0, 3), dtype=torch.float64)  # (2, B)
+    whole = (source_var / NOISE_VARIANCE).float().log1p_().sum(dim=(0, 3), dtype=torch.float64)
+    return torch.stack([kept, whole], dim=2).transpose(0, 1)
