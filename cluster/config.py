@@ -6,10 +6,14 @@ Nothing else in the system reads command-line arguments or the environment for s
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 OUTPUT_DTYPES = ("uint8", "uint16", "float32")
+STRETCHES = ("none", "minmax")
+REFERENCES = ("average", "max", "laplacian")
+"""Names that tables keep for the built-in reference methods."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +143,8 @@ class TrainConfig:
     """Weight of L_gd in stage II, eq. (18)."""
     crop_batches: tuple[tuple[int, int], ...] = ((64, 4), (96, 2), (128, 2), (192, 1), (256, 1))
     """Crop side in pixels and crops a step; one of them is drawn each step."""
+    vary_tones: bool = True
+    """Whether half of the crops get another tone curve: see dmnet_core.augment."""
     seed: int = 0
     """Seed of crops, noise and initial weights."""
     max_steps: int | None = None
@@ -150,3 +156,52 @@ class TrainConfig:
             raise ValueError("--data is empty, expected at least one folder with ir/ and vis/")
         _check_range("--max-minutes", self.max_minutes, 0.01, 1e6)
         _check_range("stage1_share", self.stage1_share, 0, 0.9)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """What `jobs/evaluate.py` is told."""
+
+    index_url: str
+    """Pair index (Parquet or CSV)."""
+    output_url: str
+    """Folder or s3:// prefix of the tables."""
+    fused: tuple[tuple[str, str], ...] = ()
+    """Name and URL of each method: an output of fuse_archive, its fused.zarr, or a folder of images."""
+    references: bool = True
+    """Whether average, max and laplacian are scored beside them."""
+    stretch: str = "none"
+    """none, or minmax: each fused image is stretched to 0..255 before it is scored."""
+    range_policy: str = "auto"
+    """How source values map to [0, 1]: see dmnet_core.ranges."""
+    max_pixels: int = 16_777_216
+    """Largest height x width that is decoded."""
+    limit: int | None = None
+    """Score only the first this many pairs of the index."""
+    max_missing: float = 1.0
+    """Largest share of a method's pairs without scores with which the job still exits 0, in [0, 1]."""
+    ray_address: str | None = None
+    """Ray cluster to join; None joins the submitting cluster or starts a local one."""
+
+    def __post_init__(self) -> None:
+        if not self.index_url.endswith((".parquet", ".csv")):
+            raise ValueError(f"--index is {self.index_url!r}, expected a name in .parquet or .csv")
+        _check_choice("--stretch", self.stretch, STRETCHES)
+        names = [*(name for name, _ in self.fused), *(REFERENCES if self.references else ())]
+        for name, url in self.fused:
+            if not re.fullmatch(r"[\w.+()-][\w.+() -]{0,39}", name) or not url:
+                raise ValueError(
+                    f"--fused is {name + '=' + url!r}, expected NAME=URL with a name of at most 40 "
+                    "letters, digits, spaces and _.+-()"
+                )
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(
+                f"--fused names {', '.join(sorted(twice))} twice (or as a reference method), expected "
+                "each name once: rename it, or give --no-references"
+            )
+        if not names:
+            raise ValueError("nothing to score: give --fused NAME=URL, or leave out --no-references")
+        _check_range("--max-pixels", self.max_pixels, 64, 2**31)
+        _check_range("--max-missing", self.max_missing, 0, 1)
+        if self.limit is not None:
+            _check_range("--limit", self.limit, 1, 2**62)

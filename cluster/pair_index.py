@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from cluster import storage
-from cluster.config import FuseConfig, IndexConfig
+from cluster.config import IndexConfig
 from cluster.storage import FileInfo
 
 SIDES = ("ir", "vis")
@@ -70,28 +70,35 @@ def build_index(config: IndexConfig) -> IndexReport:
     return IndexReport(len(pairs), counts, config.output_url, unmatched_url)
 
 
-def load_index(config: FuseConfig) -> tuple[pd.DataFrame, list[Row]]:
+def load_index(
+    index_url: str | None, ir_url: str | None = None, vis_url: str | None = None
+) -> tuple[pd.DataFrame, list[Row]]:
     """Return the pairs of a run, and the rows of names that make no pair.
 
     The pairs have every column of SCHEMA, null where a user's own index does not say, and any other
     column of the index. Relative URLs in an index are below the index's own folder.
 
+    Args:
+        index_url: of the index; None where it is made of two prefixes here.
+        ir_url: prefix of the infrared images, where there is no index.
+        vis_url: prefix of the visible images, where there is no index.
+
     Raises:
         ValueError: the index or a prefix can't be used.
     """
-    if config.index_url is None:
-        assert config.ir_url is not None and config.vis_url is not None
-        pairs, unmatched = _match_prefixes(config.ir_url, config.vis_url, "{id}", "{id}")
+    if index_url is None:
+        assert ir_url is not None and vis_url is not None
+        pairs, unmatched = _match_prefixes(ir_url, vis_url, "{id}", "{id}")
         table = storage.typed_frame(pairs, SCHEMA)
     else:
-        table = storage.read_table(config.index_url)
+        table = storage.read_table(index_url)
         if table is None:
             raise ValueError(
-                f"--index {storage.redact_url(config.index_url)!r} is not there, expected a Parquet "
+                f"--index {storage.redact_url(index_url)!r} is not there, expected a Parquet "
                 "or CSV file: make one with jobs/index_archive.py"
             )
-        table = _checked(table, config.index_url)
-        beside = storage.read_table(unmatched_table_url(config.index_url))
+        table = _checked(table, index_url)
+        beside = storage.read_table(unmatched_table_url(index_url))
         unmatched = [] if beside is None else beside.to_dict("records")
     return table, [row for row in unmatched if row["reason"] in NO_PAIR]
 
@@ -118,7 +125,7 @@ def match_pairs(
         before, _, after = pattern.partition("{id}")
         spelled = re.compile(re.escape(before) + "(.+)" + re.escape(after), re.DOTALL)
         for file in files:
-            stem, dot, extension = _split_extension(file.path)
+            stem, dot, extension = split_extension(file.path)
             if dot and extension.lower() not in IMAGE_EXTENSIONS:
                 detail = f"{side}: the extension is none of an image"
                 unmatched.append(_unmatched(stem, "not_image", detail, {side: file.url}))
@@ -213,8 +220,12 @@ def _below(folder: str, url: str) -> str:
     return url if whole else storage.join_url(folder, url)
 
 
-def _split_extension(path: str) -> tuple[str, bool, str]:
-    """Split at the last dot of the file's name, unless it begins with it."""
+def split_extension(path: str) -> tuple[str, bool, str]:
+    """Split a path at the last dot of the file's name, unless it begins with it.
+
+    Returns:
+        What is before the dot, whether there is one, and what is behind it.
+    """
     folder, slash, name = path.rpartition("/")
     stem, dot, extension = name.rpartition(".")
     if not dot or not stem:

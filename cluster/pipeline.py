@@ -53,7 +53,7 @@ def fuse_archive(config: FuseConfig) -> Summary:
     config = _absolute(config)
     check_range_policy(config.range_policy)
     output = Output(config.output_url)
-    index, unmatched = load_index(config)
+    index, unmatched = load_index(config.index_url, config.ir_url, config.vis_url)
     checkpoint = _load_checkpoint(config)
     fingerprint = make_fingerprint(checkpoint, config)
     stored = storage.read_store_attributes(output.store)
@@ -79,7 +79,9 @@ def fuse_archive(config: FuseConfig) -> Summary:
         exit_reason = "interrupted"
         raise
     finally:
-        now = make_plan(index, read_ledger(output.ledger), fingerprint.digest, config.limit)
+        now = plan
+        if len(plan.todo):
+            now = make_plan(index, read_ledger(output.ledger), fingerprint.digest, config.limit)
         summary = results.summarise(now, unmatched)
         if exit_reason == "finished":
             summary = results.judge(summary, now, config.max_rejected)

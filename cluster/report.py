@@ -66,7 +66,6 @@ class Progress:
 
 def print_plan(plan: Plan, num_unmatched: int) -> None:
     """Print what a run would do."""
-    num_read = f"{size(plan.read_bytes)}"
     unknown = int((plan.todo[["ir_size", "vis_size"]] < 0).to_numpy().sum())
     rows = {
         "pairs in index": len(plan.pairs) + num_unmatched,
@@ -74,7 +73,7 @@ def print_plan(plan: Plan, num_unmatched: int) -> None:
         "already done": plan.num_done,
         "pairs to fuse": len(plan.todo),
         "windows": len(plan.todo),
-        "to read": num_read + (f" and {unknown} files of unknown size" if unknown else ""),
+        "to read": size(plan.read_bytes) + (f" and {unknown} files of unknown size" if unknown else ""),
         "to write": f"about {size(plan.write_bytes)}",
     }
     print_table(rows)

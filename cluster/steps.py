@@ -34,7 +34,6 @@ from dmnet_core.metrics import METRICS, fusion_metrics
 Row = dict[str, Any]
 Batch = dict[str, Any]
 
-PIXELS = ("ir", "vis", "fused")
 RANGES = ("ir_low", "ir_high", "vis_low", "vis_high")
 INFERENCE_REASONS = {
     SizeMismatch: "size_mismatch",
@@ -64,11 +63,9 @@ def read_window(row: Row, *, max_pixels: int) -> Row:
             images[side] = decode_image(data, max_pixels=max_pixels)
         # The edge of the step: one bad pair must not end the run of a million.
         except Exception as error:
-            reason, detail = _explain(error)
+            reason, detail = explain(error)
             detail = f"{side}: {detail}"
             break
-    if not reason and images["ir"].shape[:2] != images["vis"].shape[:2]:
-        reason, detail = "size_mismatch", _sizes(images["ir"], images["vis"])
     out = {**row, "reason": reason, "detail": detail, "read_bytes": read_bytes}
     for side in ("ir", "vis"):
         image = None if reason else images[side]
@@ -148,7 +145,7 @@ class FuseWindows:
             try:
                 pair = prepare_pair(_unpack(row, "ir"), _unpack(row, "vis"), self.range_policy)
             except Exception as error:
-                done[place] = _rejected(row, *_explain(error))
+                done[place] = _rejected(row, *explain(error))
                 continue
             # On a CPU a batch is slower than its images one by one: it falls out of the cache.
             key = pair.ir.shape if self.device != "cpu" else (place,)
@@ -175,7 +172,7 @@ class FuseWindows:
         except Exception as error:
             if len(group) > 1:  # out of memory, say: one may fit where a batch does not
                 return {k: v for one in group for k, v in self._fuse_group(rows, [one]).items()}
-            return {group[0][0]: _rejected(rows[group[0][0]], *_explain(error))}
+            return {group[0][0]: _rejected(rows[group[0][0]], *explain(error))}
         seconds = (time.perf_counter() - start) / len(group)
         out: dict[int, Row] = {}
         for index, (place, pair, prepare_s) in enumerate(group):
@@ -228,7 +225,7 @@ def write_window(row: Row, *, store_url: str, fingerprint: str) -> Row:
             pixels = _unpack(row, "fused")
             written = storage.write_fused(store_url, row["zarr_path"], pixels, attributes)
         except Exception as error:
-            reason, detail = "failed", f"write: {_explain(error)[1]}"
+            reason, detail = "failed", f"write: {explain(error)[1]}"
     seconds = row["read_s"] + row["fuse_s"] + time.perf_counter() - start
     dropped = {"fused", "fused_shape", "fused_dtype", "read_s", "fuse_s"}
     return {
@@ -243,8 +240,8 @@ def write_window(row: Row, *, store_url: str, fingerprint: str) -> Row:
     }
 
 
-def _explain(error: Exception) -> tuple[str, str]:
-    """Return the reason code and the detail of an error; one line."""
+def explain(error: Exception) -> tuple[str, str]:
+    """Return the reason code and the detail of an error, one line each."""
     if isinstance(error, BadImage):
         return error.reason, error.detail
     if isinstance(error, FileNotFoundError):
@@ -254,13 +251,6 @@ def _explain(error: Exception) -> tuple[str, str]:
         if isinstance(error, kind):
             return reason, said
     return "failed", f"{type(error).__name__}: {said}"
-
-
-def _sizes(ir: NDArray[np.generic], vis: NDArray[np.generic]) -> str:
-    return (
-        f"infrared is {ir.shape[0]} x {ir.shape[1]} px and visible is {vis.shape[0]} x "
-        f"{vis.shape[1]} px (height x width), expected one size: register or resample the pair"
-    )
 
 
 def _pack(name: str, image: NDArray[np.generic] | None) -> Row:

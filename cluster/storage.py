@@ -7,7 +7,6 @@ nobody ever sees half of one.
 
 from __future__ import annotations
 
-import asyncio
 import io
 import json
 import os
@@ -29,6 +28,7 @@ import pyarrow.parquet
 import zarr
 from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
+from zarr.core.buffer import Buffer, default_buffer_prototype
 from zarr.storage import MemoryStore
 
 CHUNK = 256
@@ -321,7 +321,8 @@ def write_fused(
     """
     height, width, *bands = pixels.shape
     shard = (-(-height // CHUNK) * CHUNK, -(-width // CHUNK) * CHUNK, *bands)
-    store = MemoryStore()
+    stored: dict[str, Buffer] = {}
+    store = MemoryStore(stored)
     group = zarr.create_group(store, attributes=attributes)
     array = group.create_array(
         "fused",
@@ -335,7 +336,7 @@ def write_fused(
         config={"write_empty_chunks": True},
     )
     array[:] = pixels
-    objects = {key: value.to_bytes() for key, value in store._store_dict.items()}
+    objects = {key: value.to_bytes() for key, value in stored.items()}
     group_url = join_url(store_url, zarr_path)
     ordered = sorted(objects, key=lambda key: (key.endswith("zarr.json"), key.count("/") == 0))
     if not is_remote(store_url) and _changed_rank(local_path(group_url), pixels.ndim):
@@ -345,24 +346,49 @@ def write_fused(
     return sum(map(len, objects.values()))
 
 
-def read_fused(store_url: str, zarr_path: str) -> NDArray[np.generic]:
-    """Return the pixels of a pair."""
+def list_fused(store_url: str) -> list[str]:
+    """Return the zarr_path of every pair that a store has pixels of."""
+    end = "/fused/zarr.json"
+    return [file.path.removesuffix(end) for file in list_files(store_url) if file.path.endswith(end)]
+
+
+def read_fused(
+    store_url: str, zarr_path: str, *, max_pixels: int | None = None
+) -> NDArray[np.generic]:
+    """Return the pixels of a pair.
+
+    Raises:
+        FileNotFoundError: there are none.
+        StorageError: the array is no fused image, or has more than max_pixels.
+    """
     group_url = join_url(store_url, zarr_path)
     metadata = read_bytes(join_url(group_url, "fused", "zarr.json"))
-    rank = len(json.loads(metadata)["shape"])
+    shape = _array_shape(join_url(group_url, "fused"), metadata)
+    if max_pixels is not None and shape[0] * shape[1] > max_pixels:
+        raise StorageError(
+            f"array {redact_url(group_url)!r} has {shape[0]} x {shape[1]} pixels, expected at most "
+            f"{max_pixels}: raise --max-pixels where memory allows"
+        )
+    rank = len(shape)
     shard_key = "/".join(["c", *"0" * rank])
     shard = read_bytes(join_url(group_url, "fused", shard_key))
-    stored = {"zarr.json": metadata, shard_key: shard}
-    store = MemoryStore()
-    prototype = zarr.core.buffer.default_buffer_prototype().buffer
-
-    async def fill() -> None:
-        for key, value in stored.items():
-            await store.set(key, prototype.from_bytes(value))
-
-    asyncio.run(fill())
-    pixels: NDArray[np.generic] = np.asarray(zarr.open_array(store, mode="r")[:])
+    new_buffer = default_buffer_prototype().buffer.from_bytes
+    stored = {"zarr.json": new_buffer(metadata), shard_key: new_buffer(shard)}
+    pixels: NDArray[np.generic] = np.asarray(zarr.open_array(MemoryStore(stored), mode="r")[:])
     return pixels
+
+
+def _array_shape(url: str, metadata: bytes) -> list[int]:
+    try:
+        shape: list[int] = [int(side) for side in json.loads(metadata)["shape"]]
+    except (ValueError, KeyError, TypeError):
+        shape = []
+    if len(shape) not in (2, 3):
+        raise StorageError(
+            f"{redact_url(url)!r} has a zarr.json of no (y, x) or (y, x, band) array, expected one "
+            "that jobs/fuse_archive.py wrote: fuse the pair again"
+        )
+    return shape
 
 
 def _put_group(url: str, attributes: dict[str, Any]) -> None:

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from cluster.config import TrainConfig
 from cluster.decode import decode_image
-from cluster.storage import exists, join_url, list_files, put_bytes, read_bytes
+from cluster.pair_index import match_pairs
+from cluster.storage import exists, join_url, list_files, put_bytes, read_bytes, redact_url
 from dmnet_core.augment import vary_tones
 from dmnet_core.checkpoint import save_checkpoint
 from dmnet_core.inference import prepare_pair
@@ -49,6 +50,7 @@ class CropSampler:
     def __init__(self, pairs: list[Pair], config: TrainConfig, start_step: int) -> None:
         self.pairs = pairs
         self.crop_batches = config.crop_batches
+        self.vary = config.vary_tones
         self.random = np.random.default_rng((config.seed, start_step))
 
     def draw(self) -> Pair:
@@ -56,6 +58,8 @@ class CropSampler:
         side, count = self.crop_batches[self.random.integers(len(self.crop_batches))]
         fitting = [pair for pair in self.pairs if min(pair[0].shape) >= side]
         crops = [self._crop(fitting[self.random.integers(len(fitting))], side) for _ in range(count)]
+        if self.vary:
+            crops = [(vary_tones(ir, self.random), vary_tones(vis, self.random)) for ir, vis in crops]
         return torch.stack([ir for ir, _ in crops]), torch.stack([vis for _, vis in crops])
 
     def _crop(self, pair: Pair, side: int) -> Pair:
@@ -66,7 +70,7 @@ class CropSampler:
 
         def cut(image: Tensor) -> Tensor:
             crop = torch.rot90(image[y0 : y0 + side, x0 : x0 + side], turns)
-            return vary_tones(crop.flip(0) if flip else crop, self.random)[None]  # (1, side, side)
+            return (crop.flip(0) if flip else crop)[None]  # (1, side, side)
 
         return cut(pair[0]), cut(pair[1])
 
@@ -75,19 +79,19 @@ def load_training_pairs(data_urls: tuple[str, ...]) -> list[Pair]:
     """Decode every pair below each URL's ir/ and vis/, matched by name, as (H, W) luminance."""
     pairs = []
     for data_url in data_urls:
-        sides = [
-            {info.path.rsplit(".", 1)[0]: info.url for info in list_files(join_url(data_url, side))}
-            for side in ("ir", "vis")
-        ]
-        names = sorted(set(sides[0]) & set(sides[1]))
-        if not names:
+        listed = [list_files(join_url(data_url, side)) for side in ("ir", "vis")]
+        rows, unmatched = match_pairs(*listed)
+        if unmatched:
+            print(f"{len(unmatched)} names below {redact_url(data_url)} make no pair", flush=True)
+        if not rows:
             raise ValueError(
                 f"training data {data_url!r} has no names in both ir/ and vis/, expected pairs of "
                 "images with one name: check the folder"
             )
-        for name in names:
+        for row in rows:
             ir, vis = (
-                decode_image(read_bytes(side[name]), max_pixels=MAX_DECODED_PIXELS) for side in sides
+                decode_image(read_bytes(row[f"{side}_url"]), max_pixels=MAX_DECODED_PIXELS)
+                for side in ("ir", "vis")
             )
             prepared = prepare_pair(ir, vis)
             pairs.append((torch.from_numpy(prepared.ir), torch.from_numpy(prepared.vis)))

@@ -174,3 +174,30 @@ def _unit(
         raise NoFinitePixels(f"{side} has no finite pixel, expected numbers: check the sensor's file")
     limits = value_range(image, policy)
     return to_unit(image, *limits), limits
+
+
+def fused_luminance(image: NDArray[np.generic], stretch: str = "none") -> Float:
+    """Return the luminance of a fused image, ours or another method's, to be scored.
+
+    Args:
+        image: (H, W), (H, W, 1) or (H, W, 3); uint8, uint16, or float in [0, 1].
+        stretch: "none", or "minmax": its least and greatest value become 0 and 1, as the tables of
+            the CDDFuse family (CVPR 2023) have it. An 8-bit image stretched has gaps in its
+            histogram: to compare with those tables, give 16 bits or floats.
+
+    Returns:
+        (H, W) float32 in [0, 1].
+
+    Raises:
+        ValueError: a float image with values beyond [0, 1].
+    """
+    high = 1.0 if image.dtype.kind == "f" else float(np.iinfo(image.dtype.name).max)
+    if image.dtype.kind == "f" and not (image.min() >= 0 and image.max() <= 1):
+        raise ValueError(
+            f"the fused image holds floats from {image.min():g} to {image.max():g}, expected [0, 1] and "
+            "no NaN: scale it, or store 8 or 16 bits"
+        )
+    values = to_unit(image, 0.0, high)
+    if values.ndim == 3:
+        values = rgb_to_y(values) if values.shape[2] == 3 else values[..., 0]
+    return to_unit(values, *value_range(values, "minmax")) if stretch == "minmax" else values

@@ -119,7 +119,7 @@ def fusion_statistics(ir: Tensor, vis: Tensor, fused: Tensor, place: Place | Non
         )
     levels = [to_levels(image) for image in (ir, vis, fused)]
     cores = [core_of(image, place) for image in levels]
-    images = torch.cat(levels)[:, 0]  # (3 B, H, W)
+    images = torch.cat([levels[2], *levels[:2]])[:, 0]  # (3 B, H, W)
     joint, wang = structure_statistics(images, place)
     return {
         "ir_fused": joint_histogram(cores[0], cores[2]),

@@ -16,6 +16,8 @@ from torch import Tensor
 from dmnet_core.metrics.images import check_images, to_levels
 
 IR, VIS, FUSED = 0, 1, 2
+PIXELS_AT_ONCE = 2**16
+"""Of which float64 copies are made; they stay in the cache."""
 Covariances = list[list[int]]
 Mix = tuple[int, int, int]
 
@@ -81,8 +83,12 @@ def moments(ir: Tensor, vis: Tensor, fused: Tensor) -> Tensor:
         vis: the same shape.
         fused: the same shape.
     """
-    images = torch.cat([ir, vis, fused, torch.ones_like(ir)], dim=1).flatten(2).double()
-    return images @ images.transpose(1, 2)
+    images = torch.cat([ir, vis, fused, torch.ones_like(ir)], dim=1).flatten(2)
+    sums = torch.zeros(images.shape[0], 4, 4, dtype=torch.float64, device=images.device)
+    for part in images.split(PIXELS_AT_ONCE, dim=2):
+        wide = part.double()
+        sums += wide @ wide.transpose(1, 2)
+    return sums
 
 
 def sd_of(sums: Tensor) -> Tensor:

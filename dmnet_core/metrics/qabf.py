@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dmnet_core.metrics.images import check_images, to_levels
-from dmnet_core.metrics.windows import Place, core_of
+from dmnet_core.metrics.windows import ROWS, Place, core_of
 
 STRENGTH_GAIN, STRENGTH_SLOPE, STRENGTH_MIDDLE = 0.9994, -15.0, 0.5
 ANGLE_GAIN, ANGLE_SLOPE, ANGLE_MIDDLE = 0.9879, -22.0, 0.8
@@ -56,15 +56,13 @@ def qabf_statistics(images: Tensor, place: Place) -> Tensor:
         images: (B, 3, H, W) whole grey levels: ir, vis, fused.
         place: of the arrays in their images.
     """
-    strength, angle = _edges(_framed(images, place))
-    source, fused = strength[:, :2], strength[:, 2:]
-    weaker, stronger = torch.minimum(source, fused), torch.maximum(source, fused)
-    ratio = torch.where(weaker == stronger, fused, weaker / stronger)  # 0/0 only where equal
-    agreement = (angle[:, :2] - angle[:, 2:]).abs_().mul_(-2 / math.pi).add_(1.0)
-    kept = _sigmoid(ratio, STRENGTH_SLOPE, STRENGTH_MIDDLE)
-    kept.mul_(_sigmoid(agreement, ANGLE_SLOPE, ANGLE_MIDDLE)).mul_(source)
-    sums = [part.sum(dim=(1, 2, 3), dtype=torch.float64) for part in (kept, source)]
-    return torch.stack(sums, dim=1)
+    framed = _framed(images, place)
+    sums = torch.zeros(images.shape[0], 2, dtype=torch.float64, device=images.device)
+    height = framed.shape[2] - 2
+    step = ROWS if images.device.type == "cpu" else height
+    for row in range(0, height, step):
+        sums += _kept_and_whole(framed[:, :, row : row + step + 2])
+    return sums
 
 
 def qabf_of(statistics: Tensor) -> Tensor:
@@ -79,6 +77,19 @@ def _framed(images: Tensor, place: Place) -> Tensor:
     pixels = core_of(images, place, before=1, after=1)
     left, top = int(place.columns.first == 0), int(place.rows.first == 0)
     return torch.nn.functional.pad(pixels, (left, int(place.at_right), top, int(place.at_bottom)))
+
+
+def _kept_and_whole(padded: Tensor) -> Tensor:
+    """Return the sums (B, 2) of some rows, given with one more row on each side."""
+    strength, angle = _edges(padded)
+    source, fused = strength[:, :2], strength[:, 2:]
+    weaker, stronger = torch.minimum(source, fused), torch.maximum(source, fused)
+    ratio = torch.where(weaker == stronger, fused, weaker / stronger)  # 0/0 only where equal
+    agreement = (angle[:, :2] - angle[:, 2:]).abs_().mul_(-2 / math.pi).add_(1.0)
+    kept = _sigmoid(ratio, STRENGTH_SLOPE, STRENGTH_MIDDLE)
+    kept.mul_(_sigmoid(agreement, ANGLE_SLOPE, ANGLE_MIDDLE)).mul_(source)
+    sums = [part.sum(dim=(1, 2, 3), dtype=torch.float64) for part in (kept, source)]
+    return torch.stack(sums, dim=1)
 
 
 def _sigmoid(value: Tensor, slope: float, middle: float) -> Tensor:

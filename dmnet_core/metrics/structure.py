@@ -97,7 +97,7 @@ def structure_statistics(
     """Return the sums of both metrics' scores by scale, float64.
 
     Args:
-        images: (3 B, H, W) whole grey levels: ir, vis and fused of all images.
+        images: (3 B, H, W) whole grey levels: fused, ir and vis of all images.
         place: of the arrays in their images.
         joint: whether MS-SSIM is wanted; zeros where not.
         wang: whether MS-SSIM-Wang is wanted.
@@ -110,7 +110,7 @@ def structure_statistics(
     new = {"dtype": torch.float64, "device": images.device}
     joint_sums = torch.zeros(batch, len(JOINT_WEIGHTS), 2, **new)  # type: ignore[arg-type]
     wang_sums = torch.zeros(batch, len(WANG_WEIGHTS), 2, 3, **new)  # type: ignore[arg-type]
-    levels = [make_level(images - MIDDLE, place)] * 2  # of joint and of wang
+    levels = [make_level(images, place, torch.float32)] * 2  # of joint and of wang
     for scale in range(len(WANG_WEIGHTS) if wang else len(JOINT_WEIGHTS)):
         joint_here = joint and scale < len(JOINT_WEIGHTS)
         if scale > 0:
@@ -142,7 +142,7 @@ def wang_of(statistics: Tensor) -> Tensor:
 
 
 def _whole(ir: Tensor, vis: Tensor, fused: Tensor) -> tuple[Tensor, Place]:
-    images = torch.cat([to_levels(image) for image in (ir, vis, fused)])[:, 0]  # (3 B, H, W)
+    images = torch.cat([to_levels(image) for image in (fused, ir, vis)])[:, 0]  # (3 B, H, W)
     return images, Place.whole(*ir.shape[2:])
 
 
@@ -151,11 +151,11 @@ def _next_scale(levels: list[Level], *, joint: bool, wang: bool) -> list[Level]:
     even = not any(side.length % 2 for side in (levels[0].place.rows, levels[0].place.columns))
     of_joint, of_wang = levels
     if joint:
-        of_joint = of_joint.averaged(symmetric=True, zero=-MIDDLE)
+        of_joint = of_joint.averaged(symmetric=True)
     if shared and even and joint:
         return [of_joint, of_joint]
     if wang:
-        of_wang = of_wang.averaged(symmetric=False, zero=-MIDDLE)
+        of_wang = of_wang.averaged(symmetric=False)
     return [of_joint, of_wang]
 
 
@@ -167,28 +167,32 @@ def _add(level: Level, scale: int, joint: Tensor | None, wang: Tensor | None) ->
     gaussian = gaussian_kernel(size, SIGMA, level.fields)
     box = torch.full_like(gaussian, 1.0 / size)
     for strip in level.strips(size, scale):
-        height, num_fields, width = strip.shape
-        ir, vis, fused = strip.view(height, 3, num_fields // 3, width).unbind(1)
-        # in this order, so that MS-SSIM-Wang can do without the last and the box without the first
-        products = torch.stack([fused, fused * fused, ir * fused, vis * fused,
-                                ir, vis, ir * ir, vis * vis, ir * vis], dim=1)  # fmt: skip
+        images = strip.unflatten(1, (3, -1))  # (H, 3, B, W)
+        products = images.new_empty(images.shape[0], 9, *images.shape[2:])
+        # in this order, so that MS-SSIM-Wang does without the last and the box without the first:
+        # fused fused, ir fused, vis fused, fused, ir, vis, ir ir, vis vis, ir vis
+        torch.mul(images, images[:, :1], out=products[:, :3])
+        products[:, 3:6] = images
+        torch.mul(images[:, 1:], images[:, 1:], out=products[:, 6:8])
+        torch.mul(images[:, 1], images[:, 2], out=products[:, 8])
         under = _filtered(products if joint is not None else products[:, :8], gaussian)
-        # (variance of fused, covariances with ir and vis); (variances of ir and vis)
-        with_fused = under[:, 1:4] - under[:, :1] * under[:, (0, 4, 5)]
-        own = (under[:, 6:8] - under[:, 4:6].square()).clamp_(min=0.0)
-        fused_var = with_fused[:, :1].clamp(min=0.0)
+        # the variance of fused and its covariances with ir and vis; the variances of ir and vis
+        with_fused = under[:, :3].addcmul_(under[:, 3:4], under[:, 3:6], value=-1)
+        own = under[:, 6:8].addcmul_(under[:, 4:6], under[:, 4:6], value=-1).clamp_(min=0.0)
+        fused_var = with_fused[:, :1].clamp_(min=0.0)
         count = own.shape[0] * own.shape[3]
         if joint is not None:
-            between = under[:, 8] - under[:, 4] * under[:, 5]
+            between = under[:, 8].addcmul_(under[:, 4], under[:, 5], value=-1)
             plain = _filtered(products[:, 4:], box)
             score = _joint_score(plain, own, between, with_fused[:, 1:], fused_var[:, 0], size)
             joint[:, scale, 0] += score.sum(dim=(0, 2), dtype=torch.float64)
             joint[:, scale, 1] += count
         if wang is not None:
-            contrast = with_fused[:, 1:].mul(2.0).add_(C2).div_(own.add_(fused_var).add_(C2))
-            source, mean = under[:, 4:6] + MIDDLE, under[:, :1] + MIDDLE
-            similarity = (2.0 * source * mean).add_(C1)
-            similarity.div_(source.square_().add_(mean.square_()).add_(C1)).mul_(contrast)
+            contrast = with_fused[:, 1:].mul_(2.0).add_(C2).div_(own.add_(fused_var).add_(C2))
+            means = under[:, 3:6].add_(MIDDLE)
+            mean, source = means[:, :1], means[:, 1:]
+            similarity = (source * mean).mul_(2.0).add_(C1)
+            similarity.div_(source.square().addcmul_(mean, mean).add_(C1)).mul_(contrast)
             for place, values in enumerate((contrast, similarity)):
                 wang[:, scale, :, place] += values.sum(dim=(0, 3), dtype=torch.float64).T
             wang[:, scale, :, 2] += count

@@ -10,8 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dmnet_core.metrics.images import MIDDLE, check_images, to_levels
-from dmnet_core.metrics.windows import Level, Place, filter_fields, gaussian_kernel, make_level
+from dmnet_core.metrics.images import check_images, to_levels
+from dmnet_core.metrics.windows import Place, filter_fields, gaussian_kernel, make_level
 
 WINDOWS = (17, 9, 5, 3)
 NOISE_VARIANCE = 2.0
@@ -54,7 +54,7 @@ def visual_information_fidelity(ir: Tensor, vis: Tensor, fused: Tensor) -> Tenso
         ValueError: an image is not as said.
     """
     check_images("visual_information_fidelity", ir=ir, vis=vis, fused=fused)
-    images = torch.cat([to_levels(image) for image in (ir, vis, fused)])[:, 0]  # (3 B, H, W)
+    images = torch.cat([to_levels(image) for image in (fused, ir, vis)])[:, 0]  # (3 B, H, W)
     return vif_of(vif_statistics(images, Place.whole(*ir.shape[2:])))
 
 
@@ -62,11 +62,11 @@ def vif_statistics(images: Tensor, place: Place) -> Tensor:
     """Return the kept and the source information, (B, 2, 2) float64 in nats: by source, then which.
 
     Args:
-        images: (3 B, H, W) whole grey levels: ir, vis and fused of all images.
+        images: (3 B, H, W) whole grey levels: fused, ir and vis of all images.
         place: of the arrays in their images.
     """
     batch = images.shape[0] // 3
-    level = make_level(images.double() - MIDDLE, place)
+    level = make_level(images, place, torch.float64)
     sums = torch.zeros(batch, 2, 2, dtype=torch.float64, device=images.device)
     for scale, window in enumerate(WINDOWS):
         if scale > 0:
@@ -76,7 +76,7 @@ def vif_statistics(images: Tensor, place: Place) -> Tensor:
         if size < 3:
             break
         for strip in level.strips(size, scale):
-            sums += _information(strip.view(strip.shape[0], 3, batch, -1), size)
+            sums += _information(strip.unflatten(1, (3, batch)), size)
     return sums
 
 
@@ -91,7 +91,7 @@ def _information(images: Tensor, size: int) -> Tensor:
     """Sum the kept and the source information of some windows of one scale.
 
     Args:
-        images: (H, 3, B, W) float64; ir, vis, fused.
+        images: (H, 3, B, W) float64; fused, ir, vis.
         size: window side.
 
     Returns:
@@ -101,14 +101,14 @@ def _information(images: Tensor, size: int) -> Tensor:
     products = images.new_empty(height, 8, batch, width)
     products[:, :3] = images
     torch.mul(images, images, out=products[:, 3:6])
-    torch.mul(images[:, :2], images[:, 2:], out=products[:, 6:8])
+    torch.mul(images[:, 1:], images[:, :1], out=products[:, 6:8])
     kernel = gaussian_kernel(size, size / 5, images)
     means = filter_fields(products.view(height, 8 * batch, width), kernel)
     means = means.view(means.shape[0], 8, batch, means.shape[2])
-    mean, fused_mean = means[:, :2], means[:, 2:3]
+    fused_mean, mean = means[:, :1], means[:, 1:3]
     variances = means[:, 3:6].addcmul_(means[:, :3], means[:, :3], value=-1)
     variances.masked_fill_(variances < FLAT_BELOW, 0.0)
-    source_var, fused_var = variances[:, :2], variances[:, 2:]
+    fused_var, source_var = variances[:, :1], variances[:, 1:]
     covariance = means[:, 6:8].addcmul_(mean, fused_mean, value=-1)
     gain = covariance.clamp(min=0.0).div_(source_var + TINY)
     noise = torch.addcmul(fused_var, gain, covariance, value=-1).clamp_(min=TINY)

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from cluster.config import FuseConfig, IndexConfig
+from cluster.config import IndexConfig
 from cluster.pair_index import build_index, load_index, match_pairs
 from cluster.storage import FileInfo
 
@@ -82,21 +82,18 @@ def build(archive, name):
 def test_a_built_index_loads_with_its_unmatched_names(archive, name):
     report = build(archive, name)
     assert (report.num_pairs, report.num_unmatched) == (2, {"missing_partner": 1})
-    config = FuseConfig(output_url="out", index_url=str(archive / name))
-    table, unmatched = load_index(config)
+    table, unmatched = load_index(str(archive / name))
     assert list(table["pair_id"]) == ["1", "n/2"]
     assert list(table["ir_size"]) == [5, 5]
     assert reasons(unmatched) == {"3": "missing_partner"}
-    direct, _ = load_index(
-        FuseConfig(output_url="out", ir_url=str(archive / "ir"), vis_url=str(archive / "vis"))
-    )
+    direct, _ = load_index(None, str(archive / "ir"), str(archive / "vis"))
     pd.testing.assert_frame_equal(direct, table, check_dtype=False)
 
 
 def test_an_index_of_ones_own_needs_three_columns_and_may_be_relative(archive):
     path = archive / "own.csv"
     path.write_text("pair_id,ir_url,vis_url,weather\n007,ir/1.png,vis/1.jpg,fog\n")
-    table, unmatched = load_index(FuseConfig(output_url="out", index_url=str(path)))
+    table, unmatched = load_index(str(path))
     assert unmatched == []
     row = table.iloc[0]
     assert (row["pair_id"], row["weather"]) == ("007", "fog")
@@ -116,7 +113,7 @@ def test_a_wrong_index_is_refused_with_what_is_wrong(tmp_path, text, message):
     path = tmp_path / "own.csv"
     path.write_text(text)
     with pytest.raises(ValueError, match=message):
-        load_index(FuseConfig(output_url="out", index_url=str(path)))
+        load_index(str(path))
 
 
 def test_folders_without_a_common_name_say_so(tmp_path):

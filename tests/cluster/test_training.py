@@ -46,7 +46,8 @@ def test_training_leaves_a_checkpoint_and_goes_on_from_its_snapshot(
 
 def test_crops_of_both_sides_are_the_same_place_turned_the_same_way(data):
     pairs = [(ir, ir.clone()) for ir, _ in load_training_pairs((data,))]
-    sampler = CropSampler(pairs, config_of(data, "o", crop_batches=((64, 3), (96, 1))), 0)
+    config = config_of(data, "o", crop_batches=((64, 3), (96, 1)), vary_tones=False)
+    sampler = CropSampler(pairs, config, 0)
     shapes = set()
     for _ in range(20):
         ir, vis = sampler.draw()

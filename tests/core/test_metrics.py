@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from dmnet_core import metrics
-from dmnet_core.metrics import METRICS, fusion_metrics
+from dmnet_core.metrics import METRICS, cut, fusion_metrics, fusion_statistics, merge
 
 SEPARATE = {
     "EN": lambda ir, vis, fused: metrics.entropy(fused),
@@ -133,6 +133,52 @@ def read_levels(path):
     if pixels.ndim == 3:
         pixels = np.round(pixels @ np.array([0.299, 0.587, 0.114]))
     return torch.from_numpy(pixels)[None, None]
+
+
+def windowed_metrics(ir, vis, fused, places):
+    parts = []
+    for place in places:
+        rows, columns = place.rows, place.columns
+        window = (..., slice(rows.start, rows.stop), slice(columns.start, columns.stop))
+        parts.append(fusion_statistics(ir[window], vis[window], fused[window], place))
+    return merge(parts)
+
+
+LOOSELY_MERGED = {"VIF": 1e-6, "MS-SSIM": 1e-6, "MS-SSIM-Wang": 1e-6}
+"""Relative, far below what is asked: filters in other strips round otherwise."""
+
+
+def check_merged(images, places):
+    whole, merged = fusion_metrics(*images), windowed_metrics(*images, places)
+    for name in METRICS:
+        expected = pytest.approx(whole[name].numpy(), rel=LOOSELY_MERGED.get(name, 1e-9), abs=1e-12)
+        assert merged[name].numpy() == expected, name
+
+
+@pytest.mark.parametrize("shape", [(400, 500), (401, 331), (399, 450), (227, 179), (40, 700)])
+@pytest.mark.parametrize("core", [512, 128, 97])
+def test_windows_with_a_halo_merge_to_the_whole_image(shape, core):
+    images = random_images(2, *shape)
+    check_merged(images, list(cut(*shape, core)))
+
+
+def test_windows_of_real_images_merge_to_the_whole_image(shared_data):
+    folder = shared_data / "llvip_sample"
+    name = min(path.stem for path in (folder / "ir").iterdir())
+    ir, vis = (read_levels(next((folder / side).glob(f"{name}.*"))) for side in ("ir", "vis"))
+    images = ir, vis, torch.maximum(ir, vis)
+    for core in (512, 300):
+        check_merged(images, list(cut(*ir.shape[2:], core)))
+    odd = [image[..., :-3, :-7] for image in images]
+    check_merged(odd, list(cut(*odd[0].shape[2:], 640)))
+
+
+def test_a_window_without_the_halo_that_it_needs_is_refused():
+    images = random_images(1, 400, 400)
+    with pytest.raises(ValueError, match="give it a halo of 176 pixels"):
+        windowed_metrics(*images, cut(400, 400, 200, halo=100))
+    with pytest.raises(ValueError, match="their place is"):
+        fusion_statistics(*images, next(cut(400, 400, 200)))
 
 
 def test_every_reference_value_is_met(golden_metrics, shared_data):
