@@ -87,11 +87,11 @@ def score_pair(
 
 def _sources(row: Row, range_policy: str, max_pixels: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Return ir and vis as (1, 1, H, W) grey levels."""
-    images = [
+    ir, vis = (
         decode_image(storage.read_bytes(row[f"{side}_url"]), max_pixels=max_pixels)
         for side in ("ir", "vis")
-    ]
-    pair = prepare_pair(*images, range_policy)
+    )
+    pair = prepare_pair(ir, vis, range_policy)
     return _levels(pair.ir), _levels(pair.vis)
 
 

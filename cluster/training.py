@@ -79,8 +79,8 @@ def load_training_pairs(data_urls: tuple[str, ...]) -> list[Pair]:
     """Decode every pair below each URL's ir/ and vis/, matched by name, as (H, W) luminance."""
     pairs = []
     for data_url in data_urls:
-        listed = [list_files(join_url(data_url, side)) for side in ("ir", "vis")]
-        rows, unmatched = match_pairs(*listed)
+        ir_files, vis_files = (list_files(join_url(data_url, side)) for side in ("ir", "vis"))
+        rows, unmatched = match_pairs(ir_files, vis_files)
         if unmatched:
             print(f"{len(unmatched)} names below {redact_url(data_url)} make no pair", flush=True)
         if not rows:

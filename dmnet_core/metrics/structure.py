@@ -107,9 +107,8 @@ def structure_statistics(
         contrast-structure term, SSIM and the count.
     """
     batch = images.shape[0] // 3
-    new = {"dtype": torch.float64, "device": images.device}
-    joint_sums = torch.zeros(batch, len(JOINT_WEIGHTS), 2, **new)  # type: ignore[arg-type]
-    wang_sums = torch.zeros(batch, len(WANG_WEIGHTS), 2, 3, **new)  # type: ignore[arg-type]
+    joint_sums = images.new_zeros(batch, len(JOINT_WEIGHTS), 2, dtype=torch.float64)
+    wang_sums = images.new_zeros(batch, len(WANG_WEIGHTS), 2, 3, dtype=torch.float64)
     levels = [make_level(images, place, torch.float32)] * 2  # of joint and of wang
     for scale in range(len(WANG_WEIGHTS) if wang else len(JOINT_WEIGHTS)):
         joint_here = joint and scale < len(JOINT_WEIGHTS)
