@@ -29,4 +29,5 @@ def vary_tones(image: Tensor, random: np.random.Generator) -> Tensor:
         return image
     low, high = random.uniform(*DARKEST), random.uniform(*BRIGHTEST)
     gamma = 2.0 ** random.uniform(-GAMMA_OCTAVES, GAMMA_OCTAVES)
-    return low + (high - low) * image.clamp(min=0.0) ** gamma
+    varied: Tensor = low + (high - low) * image.clamp(min=0.0) ** gamma
+    return varied
