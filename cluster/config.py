@@ -121,41 +121,99 @@ def _check_range(flag: str, value: float, low: float, high: float) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """What `jobs/train_dmnet.py` is told."""
+    """What `jobs/train_dmnet.py` is told; the defaults are the paper's, where it says."""
 
-    data_urls: tuple[str, ...]
-    """Folders or prefixes that each hold ir/ and vis/."""
+    index_urls: tuple[str, ...]
+    """Pair indexes (Parquet or CSV), taken together."""
     output_url: str
-    """Folder of checkpoints; a run goes on from the one it finds there."""
+    """Folder or s3:// prefix of the training; a run goes on from what it finds there."""
     preset: str = "compact"
     """compact or paper."""
-    max_minutes: float = 50.0
-    """Wall time of both stages together."""
-    stage1_share: float = 0.2
-    """Share of max_minutes that stage I takes."""
-    learning_rate: float = 1e-3
-    """Adam's peak learning rate."""
+    without: tuple[str, ...] = ()
+    """Ablations: of dtb, dib, dm, csab and two-stage."""
+    checkpoint_url: str | None = None
+    """Weights to begin with; None begins with random ones."""
+    epochs: tuple[int, int] = (15, 30)
+    """Of stage I and stage II; 0 leaves a stage out."""
+    crops_per_pair: int = 1
+    """Crops of each pair an epoch."""
+    crop_sides: tuple[int, ...] = (128,)
+    """Pixels; one of them is drawn each step, since the network takes statistics over its input."""
+    batch_size: int = 8
+    """Crops a step at the first crop side, over all workers; other sides get as many pixels."""
+    vary_tones: bool = False
+    """Whether half of the crops get another tone curve: see dmnet_core.augment."""
+    learning_rate: float = 1e-4
+    """Adam's, at its peak."""
+    schedule: str = "constant"
+    """constant, or cosine: down to a fiftieth over the training."""
+    warm_up: int = 0
+    """Steps in which the learning rate rises to its peak."""
+    clip: float = 0.0
+    """Largest norm of the gradient; 0 leaves it as it is."""
+    ema: float = 0.0
+    """Decay of the weights' running average, which is what is saved; 0 saves the weights."""
     mu: float = 5.0
     """Weight of 1 - SSIM in stage I, eq. (14)."""
     lambda1: float = 1.0
     """Weight of the infrared reconstruction in stage I, eq. (13)."""
-    lambda2: float = 4.0
+    lambda2: float = 10.0
     """Weight of L_gd in stage II, eq. (18)."""
-    crop_batches: tuple[tuple[int, int], ...] = ((64, 4), (96, 2), (128, 2), (192, 1), (256, 1))
-    """Crop side in pixels and crops a step; one of them is drawn each step."""
-    vary_tones: bool = True
-    """Whether half of the crops get another tone curve: see dmnet_core.augment."""
-    seed: int = 0
-    """Seed of crops, noise and initial weights."""
+    gradient: str = "sobel"
+    """Operator of L_gd: sobel, canny, log or roberts."""
+    bf16: bool = False
+    """Whether the network runs in bfloat16; weights and losses stay float32."""
     max_steps: int | None = None
-    """Stop after this many steps."""
+    """Stop after this many steps; the stages share them as they share the epochs."""
+    max_minutes: float | None = None
+    """Stop after this much time, all runs together; the stages share it as they share the epochs."""
+    validation_pairs: int = 4
+    """Pairs held out, fused and scored after each epoch."""
+    seed: int = 0
+    """Seed of held-out pairs, crops, noise and first weights."""
+    num_workers: int = 1
+    """Processes that train, each on its share of a step's crops."""
+    cpus_per_worker: int = 2
+    """CPU threads of each."""
+    use_gpu: bool = False
+    """Whether each has a GPU."""
+    ray_address: str | None = None
+    """Ray cluster to join; None joins the submitting cluster or starts a local one."""
 
     def __post_init__(self) -> None:
         _check_choice("--preset", self.preset, ("compact", "paper"))
-        if not self.data_urls:
-            raise ValueError("--data is empty, expected at least one folder with ir/ and vis/")
-        _check_range("--max-minutes", self.max_minutes, 0.01, 1e6)
-        _check_range("stage1_share", self.stage1_share, 0, 0.9)
+        _check_choice("--schedule", self.schedule, ("constant", "cosine"))
+        _check_choice("--gradient", self.gradient, ("sobel", "canny", "log", "roberts"))
+        for part in self.without:
+            _check_choice("--without", part, ("dtb", "dib", "dm", "csab", "two-stage"))
+        for url in self.index_urls:
+            if not url.endswith((".parquet", ".csv")):
+                raise ValueError(f"--index is {url!r}, expected a name in .parquet or .csv")
+        _check_range("--epochs of a stage", min(self.epochs), 0, 1_000_000)
+        _check_range("--epochs of both stages", sum(self.epochs), 1, 1_000_000)
+        _check_range("--crop", min(self.crop_sides), 32, 4096)
+        _check_range("--crop", max(self.crop_sides), 32, 4096)
+        if any(side % 32 for side in self.crop_sides):
+            raise ValueError(
+                f"--crop is {' '.join(map(str, self.crop_sides))}, expected multiples of 32 pixels"
+            )
+        _check_range("--crops-per-pair", self.crops_per_pair, 1, 100_000)
+        _check_range("--batch-size", self.batch_size, 1, 65536)
+        if self.batch_size % self.num_workers:
+            raise ValueError(
+                f"--batch-size is {self.batch_size}, expected a multiple of --workers "
+                f"({self.num_workers}): it counts the crops of all workers"
+            )
+        _check_range("--learning-rate", self.learning_rate, 1e-9, 1)
+        _check_range("--ema", self.ema, 0, 0.999999)
+        _check_range("--clip", self.clip, 0, 1e9)
+        _check_range("--validation-pairs", self.validation_pairs, 0, 64)
+        _check_range("--workers", self.num_workers, 1, 4096)
+        _check_range("--cpus-per-worker", self.cpus_per_worker, 1, 1024)
+        if self.max_steps is not None:
+            _check_range("--max-steps", self.max_steps, 1, 2**40)
+        if self.max_minutes is not None:
+            _check_range("--max-minutes", self.max_minutes, 0.01, 1e6)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -157,9 +157,12 @@ def make_preview(
         pair = prepare_pair(ir, vis, range_policy)
         shown_vis = vis if vis.dtype == np.uint8 else from_unit(pair.vis, "uint8")
         images = [from_unit(pair.ir, "uint8"), shown_vis, _to_8_bit(fused)]
-        strips.append(_strip(images, str(row["pair_id"])))
-    if not strips:
-        return None
+        strips.append(draw_strip(images, str(row["pair_id"])))
+    return draw_sheet(strips) if strips else None
+
+
+def draw_sheet(strips: list[Image.Image]) -> bytes:
+    """Return the PNG of strips, one below the other."""
     sheet = Image.new("RGB", (strips[0].width, sum(strip.height for strip in strips)), "white")
     top = 0
     for strip in strips:
@@ -177,7 +180,8 @@ def _to_8_bit(fused: NDArray[np.generic]) -> NDArray[np.generic]:
     return from_unit(to_unit(fused, 0.0, high), "uint8")
 
 
-def _strip(images: list[NDArray[np.generic]], pair_id: str) -> Image.Image:
+def draw_strip(images: list[NDArray[np.generic]], pair_id: str) -> Image.Image:
+    """Return 8-bit IR, VIS and fused side by side, with the pair's name above."""
     height = max(1, round(images[0].shape[0] * CELL_WIDTH / images[0].shape[1]))
     width = 3 * CELL_WIDTH + 2 * CELL_GAP
     strip = Image.new("RGB", (width, height + LABEL_HEIGHT + CELL_GAP), "white")

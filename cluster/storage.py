@@ -24,6 +24,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.csv
+import pyarrow.fs
 import pyarrow.parquet
 import zarr
 from numpy.typing import NDArray
@@ -96,6 +97,15 @@ def redact_url(url: str) -> str:
     scheme, rest = url.split("://", 1)
     host, slash, path = rest.partition("/")
     return f"{scheme}://{host.rpartition('@')[2]}{slash}{path.partition('?')[0]}"
+
+
+def arrow_filesystem(url: str) -> tuple[Any, str]:
+    """Return the file system as pyarrow has it, None for a local one, and the path on it."""
+    if not is_remote(url):
+        return None, local_path(url)
+    filesystem = _filesystem(url.split("://", 1)[0])
+    path = filesystem._strip_protocol(url)
+    return pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(filesystem)), path
 
 
 def list_files(url: str) -> list[FileInfo]:

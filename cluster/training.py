@@ -1,244 +1,248 @@
-"""Two-stage training of DMNet on aligned pairs.
+"""Two-stage training of DMNet on Ray Train: indexes, decoding on Ray Data, workers, closing table.
 
-Stage I trains the autoencoder and DM side by side (L_au + L_dm), stage II everything from stage I's
-weights (L_total). Every step takes random aligned crops of one size; the size is drawn each step,
-because the network takes statistics over the image it is given and must see more than one scale.
-A snapshot is written every few minutes; the same command goes on from it.
+    load_index - hold out - decode_pair (Ray Data) -> train_loop on every worker (Ray Train)
+
+Stage I trains the autoencoder and DM side by side, stage II everything from stage I's weights. The
+same command goes on from the last epoch's checkpoint, whatever ended the run before.
 """
 
 from __future__ import annotations
 
 import io
 import json
-import time
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from typing import Any, cast
 
-import numpy as np
-import torch
-from torch import Tensor
+import pandas as pd
 
+from cluster import storage
 from cluster.config import TrainConfig
-from cluster.decode import decode_image
-from cluster.pair_index import match_pairs
-from cluster.storage import exists, join_url, list_files, put_bytes, read_bytes, redact_url
-from dmnet_core.augment import vary_tones
-from dmnet_core.checkpoint import save_checkpoint
-from dmnet_core.inference import prepare_pair
-from dmnet_core.losses import gradient_loss, intensity_loss, noise_loss, reconstruction_loss
-from dmnet_core.model import DMNet, DMNetConfig
+from cluster.pair_index import load_index
+from dmnet_core.checkpoint import load_checkpoint
 
-SNAPSHOT_EVERY_S = 120.0
-LOG_EVERY_STEPS = 50
-EMA_DECAY = 0.998
-WARM_UP_STEPS = 50
-MAX_DECODED_PIXELS = 2**24
-Pair = tuple[Tensor, Tensor]
+Row = dict[str, Any]
+RUN_NAME = "ray"
+"""Folder of Ray Train's checkpoints below the output."""
+MAX_FAILURES = 3
+"""Workers lost in one run before it gives up."""
+NUM_CHECKPOINTS = 2
+POLL_S = 1.0
+FIXED = ("preset", "without", "seed", "validation_pairs", "index_urls")
+"""Settings that a training can't change half way."""
 
 
-@dataclass
-class Progress:
-    """Where a training run stands."""
+@dataclass(frozen=True)
+class TrainingReport:
+    """How a training ended."""
 
-    step: int = 0
-    elapsed_s: float = 0.0
-    cpu_s: float = 0.0
-
-
-class CropSampler:
-    """Random aligned crops, flipped and turned, of pairs held in memory."""
-
-    def __init__(self, pairs: list[Pair], config: TrainConfig, start_step: int) -> None:
-        self.pairs = pairs
-        self.crop_batches = config.crop_batches
-        self.vary = config.vary_tones
-        self.random = np.random.default_rng((config.seed, start_step))
-
-    def draw(self) -> Pair:
-        """Return ir and vis, each (B, 1, side, side) float32 in [0, 1]."""
-        side, count = self.crop_batches[self.random.integers(len(self.crop_batches))]
-        fitting = [pair for pair in self.pairs if min(pair[0].shape) >= side]
-        crops = [self._crop(fitting[self.random.integers(len(fitting))], side) for _ in range(count)]
-        if self.vary:
-            crops = [(vary_tones(ir, self.random), vary_tones(vis, self.random)) for ir, vis in crops]
-        return torch.stack([ir for ir, _ in crops]), torch.stack([vis for _, vis in crops])
-
-    def _crop(self, pair: Pair, side: int) -> Pair:
-        height, width = pair[0].shape
-        y0 = int(self.random.integers(height - side + 1))
-        x0 = int(self.random.integers(width - side + 1))
-        turns, flip = int(self.random.integers(4)), bool(self.random.integers(2))
-
-        def cut(image: Tensor) -> Tensor:
-            crop = torch.rot90(image[y0 : y0 + side, x0 : x0 + side], turns)
-            return (crop.flip(0) if flip else crop)[None]  # (1, side, side)
-
-        return cut(pair[0]), cut(pair[1])
+    history: pd.DataFrame
+    """One row an epoch, of all runs."""
+    num_pairs: int
+    """Trained on."""
+    urls: dict[str, str]
+    """What was written."""
+    problem: str
+    """Why it must not count as done; empty where it may."""
 
 
-def load_training_pairs(data_urls: tuple[str, ...]) -> list[Pair]:
-    """Decode every pair below each URL's ir/ and vis/, matched by name, as (H, W) luminance."""
-    pairs = []
-    for data_url in data_urls:
-        ir_files, vis_files = (list_files(join_url(data_url, side)) for side in ("ir", "vis"))
-        rows, unmatched = match_pairs(ir_files, vis_files)
-        if unmatched:
-            print(f"{len(unmatched)} names below {redact_url(data_url)} make no pair", flush=True)
-        if not rows:
-            raise ValueError(
-                f"training data {data_url!r} has no names in both ir/ and vis/, expected pairs of "
-                "images with one name: check the folder"
-            )
-        for row in rows:
-            ir, vis = (
-                decode_image(read_bytes(row[f"{side}_url"]), max_pixels=MAX_DECODED_PIXELS)
-                for side in ("ir", "vis")
-            )
-            prepared = prepare_pair(ir, vis)
-            pairs.append((torch.from_numpy(prepared.ir), torch.from_numpy(prepared.vis)))
-    return pairs
-
-
-def stage_one_loss(
-    model: DMNet, ir: Tensor, vis: Tensor, config: TrainConfig
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return L_au + L_dm and its parts, eq. (13) to (17)."""
-    loss_vis = reconstruction_loss(vis, model.reconstruct(vis), config.mu)
-    loss_ir = reconstruction_loss(ir, model.reconstruct(ir), config.mu)
-    loss_dm = _noise_task(model, ir, vis)
-    total = loss_vis + config.lambda1 * loss_ir + loss_dm
-    return total, {"L_vi": loss_vis, "L_ir": loss_ir, "L_dm": loss_dm}
-
-
-def stage_two_loss(
-    model: DMNet, ir: Tensor, vis: Tensor, config: TrainConfig
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return L_total and its parts, eq. (18), (19)."""
-    batch, _, height, width = ir.shape
-    noise = torch.randn(batch, *model.noise_shape(height, width))
-    fused = model(ir, vis, noise)
-    loss_int, loss_gd = intensity_loss(ir, vis, fused), gradient_loss(ir, vis, fused)
-    loss_dm = _noise_task(model, ir, vis)
-    total = loss_int + loss_dm + config.lambda2 * loss_gd
-    return total, {"L_int": loss_int, "L_gd": loss_gd, "L_dm": loss_dm}
-
-
-def train_dmnet(config: TrainConfig) -> Progress:
-    """Train by the two stages until max_minutes or max_steps; leave OUT/dmnet.safetensors.
+def train_dmnet(config: TrainConfig) -> TrainingReport:
+    """Train, or go on with a training, until its epochs, steps or minutes are over.
 
     Raises:
-        ValueError: the data holds no pairs, or a loss is not finite.
+        ValueError, OSError: an input, a setting or a URL is wrong; one line.
     """
-    torch.manual_seed(config.seed)
-    network = DMNetConfig.compact() if config.preset == "compact" else DMNetConfig.paper()
-    model = DMNet(network)
-    average = torch.optim.swa_utils.AveragedModel(
-        model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(EMA_DECAY)
+    config = replace(
+        config,
+        index_urls=tuple(storage.absolute_url(url) for url in config.index_urls),
+        output_url=storage.absolute_url(config.output_url),
+        checkpoint_url=config.checkpoint_url and storage.absolute_url(config.checkpoint_url),
     )
-    optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
-    progress = _restore(config, model, average, optimizer)
-    pairs = load_training_pairs(config.data_urls)
-    print(f"{len(pairs)} pairs, {sum(p.numel() for p in model.parameters()):,} parameters", flush=True)
-    sampler = CropSampler(pairs, config, progress.step)
-    torch.manual_seed(config.seed + progress.step)
-    limit_s = 60.0 * config.max_minutes
-    started, cpu_started, saved_at = time.monotonic(), time.process_time(), time.monotonic()
-    elapsed_before, cpu_before = progress.elapsed_s, progress.cpu_s
-    while progress.elapsed_s < limit_s and progress.step != config.max_steps:
-        stage_two = progress.elapsed_s >= config.stage1_share * limit_s
-        for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * _schedule(progress, config, limit_s)
-        ir, vis = sampler.draw()
-        total, parts = (stage_two_loss if stage_two else stage_one_loss)(model, ir, vis, config)
-        if not torch.isfinite(total):
+    pairs = pd.concat([load_index(url)[0] for url in config.index_urls], ignore_index=True)
+    pairs = pairs[["pair_id", "ir_url", "vis_url"]]
+    held_out, rest = _hold_out(pairs, config)
+    _check_start(config)
+    _check_same_training(config)
+    urls = {
+        name: storage.join_url(config.output_url, file)
+        for name, file in {
+            "weights": "dmnet.safetensors",
+            "history": "history.csv",
+            "panel": "panel.png",
+            "tensorboard": "tensorboard",
+        }.items()
+    }
+    not_finite_url = storage.join_url(config.output_url, "not_finite.json")
+    storage.delete(not_finite_url)
+    printer = _EpochPrinter(urls["history"])
+    num_pairs = _run(config, rest, held_out, printer)
+    problem = ""
+    if storage.exists(not_finite_url):
+        note = json.loads(storage.read_bytes(not_finite_url))
+        problem = (
+            f"training stopped at step {note['step']} (stage {note['stage']}): the loss of pairs "
+            f"{', '.join(map(repr, note['pair_ids']))} is not finite, expected a number: look at these "
+            "pairs, lower --learning-rate, or give --clip 1; the same command goes on from the epoch "
+            "before"
+        )
+    return TrainingReport(_read_history(urls["history"]), num_pairs, urls, problem)
+
+
+def _hold_out(pairs: pd.DataFrame, config: TrainConfig) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the validation pairs and the rest; which ones depends on their names and the seed."""
+    order = [sha256(f"{config.seed}/{name}".encode()).digest() for name in pairs["pair_id"]]
+    places = sorted(range(len(pairs)), key=order.__getitem__)
+    held_out, rest = places[: config.validation_pairs], sorted(places[config.validation_pairs :])
+    if not rest:
+        raise ValueError(
+            f"the index has {len(pairs)} pairs, expected more than --validation-pairs "
+            f"({config.validation_pairs})"
+        )
+    return pairs.iloc[held_out], pairs.iloc[rest]
+
+
+def _check_start(config: TrainConfig) -> None:
+    """Refuse weights that do not fit before any worker starts."""
+    if config.checkpoint_url is None:
+        return
+    from cluster.train_loop import network_config
+
+    name = storage.redact_url(config.checkpoint_url)
+    try:
+        given = load_checkpoint(storage.read_bytes(config.checkpoint_url)).model.config
+    except FileNotFoundError as error:
+        raise ValueError(f"--checkpoint {name!r} is not there, expected .safetensors") from error
+    wanted = network_config(config)
+    if given != wanted:
+        raise ValueError(
+            f"--checkpoint {name!r} is of another network ({given}), expected {wanted}: give the "
+            "--preset and --without that it was trained with"
+        )
+
+
+def _check_same_training(config: TrainConfig) -> None:
+    """Refuse to go on with another training than the one that the output holds."""
+    url = storage.join_url(config.output_url, "training.json")
+    wanted = {name: getattr(config, name) for name in FIXED}
+    wanted["index_urls"] = [storage.redact_url(index) for index in config.index_urls]
+    wanted = json.loads(json.dumps(wanted))
+    if not storage.exists(url):
+        storage.put_bytes(url, json.dumps(wanted, indent=1).encode())
+        return
+    stored = json.loads(storage.read_bytes(url))
+    for name, value in wanted.items():
+        if stored.get(name) != value:
             raise ValueError(
-                f"training step {progress.step}: the loss is {total.item()}, expected a finite "
-                "number: lower --learning-rate and start again from the last snapshot"
+                f"--output {storage.redact_url(config.output_url)!r} holds a training whose {name} is "
+                f"{stored.get(name)!r}, but now it is {value!r}: give another --output"
             )
-        optimizer.zero_grad(set_to_none=True)
-        total.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        average.update_parameters(model)
-        progress.step += 1
-        progress.elapsed_s = elapsed_before + time.monotonic() - started
-        progress.cpu_s = cpu_before + time.process_time() - cpu_started
-        if progress.step % LOG_EVERY_STEPS == 0:
-            shown = "  ".join(f"{name} {value.item():.4f}" for name, value in parts.items())
+
+
+def _run(
+    config: TrainConfig, pairs: pd.DataFrame, held_out: pd.DataFrame, printer: _EpochPrinter
+) -> int:
+    """Start Ray, decode and train; return how many pairs were trained on."""
+    import ray.data
+    import ray.train
+    from ray.train.torch import TorchTrainer
+
+    from cluster.session import ray_session
+    from cluster.train_loop import decode_pair, train_loop
+
+    claimed = config.num_workers * config.cpus_per_worker
+    with ray_session(config.ray_address, claimed):
+        blocks = [pairs.iloc[i : i + 16] for i in range(0, len(pairs), 16)]
+        decoded = ray.data.from_pandas(blocks).map(cast(Any, decode_pair), num_cpus=1).materialize()
+        bad = decoded.filter(cast(Any, _is_bad)).select_columns(["pair_id", "reason"]).take_all()
+        for row in bad[:5]:
+            print(f"  not trained on: {row['pair_id']!r}: {row['reason']}", flush=True)
+        num_pairs = len(pairs) - len(bad)
+        if not num_pairs:
+            raise ValueError("no pair of the index can be read, expected images: see the lines above")
+        good = decoded.filter(cast(Any, _is_good)).repartition(max(8, 2 * config.num_workers))
+        print(
+            f"{num_pairs} pairs to train on, {len(bad)} unreadable, {len(held_out)} held out",
+            flush=True,
+        )
+        filesystem, path = storage.arrow_filesystem(config.output_url)
+        trainer = TorchTrainer(
+            train_loop,
+            train_loop_config={
+                "config": config,
+                "validation": held_out.to_dict("records"),
+                "num_pairs": num_pairs,
+            },
+            datasets={"train": good.materialize()},
+            scaling_config=ray.train.ScalingConfig(
+                num_workers=config.num_workers,
+                use_gpu=config.use_gpu,
+                resources_per_worker={"CPU": 1, **({"GPU": 1} if config.use_gpu else {})},
+            ),
+            run_config=ray.train.RunConfig(
+                name=RUN_NAME,
+                storage_path=path,
+                storage_filesystem=filesystem,
+                failure_config=ray.train.FailureConfig(max_failures=MAX_FAILURES),
+                checkpoint_config=ray.train.CheckpointConfig(num_to_keep=NUM_CHECKPOINTS),
+            ),
+        )
+        with printer:
+            try:
+                trainer.fit()
+            except ray.train.TrainingFailedError as error:
+                raise ValueError(f"training failed: {' '.join(str(error).split())[-600:]}") from error
+    return num_pairs
+
+
+def _is_bad(row: Row) -> bool:
+    return bool(row["reason"])
+
+
+def _is_good(row: Row) -> bool:
+    return not row["reason"]
+
+
+class _EpochPrinter:
+    """Prints a line for each epoch that the workers add to the history."""
+
+    def __init__(self, history_url: str) -> None:
+        self.history_url = history_url
+        self.printed = len(_read_history(history_url))
+        self.stopped = threading.Event()
+        self.thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> None:
+        self.thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stopped.set()
+        self.thread.join()
+        self._print_new()
+
+    def _watch(self) -> None:
+        while not self.stopped.wait(POLL_S):
+            try:
+                self._print_new()
+            except (OSError, ValueError):
+                continue  # the store is away for a moment; the line comes with the next look
+
+    def _print_new(self) -> None:
+        history = _read_history(self.history_url)
+        for _, row in history.iloc[self.printed :].iterrows():
+            losses = [f"{n} {row[n]:.4f}" for n in history if n.startswith("L_") and pd.notna(row[n])]
+            shown = [f"{n} {row[n]:.3g}" for n in ("SF", "MI", "VIF", "Qabf") if n in history]
             print(
-                f"stage {'II' if stage_two else 'I'}  step {progress.step}  "
-                f"{progress.elapsed_s / 60:.1f} min  {shown}",
+                f"epoch {row['epoch']:.0f}  stage {'I' * int(row['stage'])}  step {row['step']:.0f}  "
+                f"{row['minutes']:.1f} min  {row['crops_per_s']:.2f} crops/s  "
+                f"{'  '.join(losses)}  {'  '.join(shown)}",
                 flush=True,
             )
-        if time.monotonic() - saved_at > SNAPSHOT_EVERY_S:
-            _save(config, model, average, optimizer, progress, len(pairs))
-            saved_at = time.monotonic()
-    _save(config, model, average, optimizer, progress, len(pairs))
-    return progress
+        self.printed = max(self.printed, len(history))
 
 
-def _noise_task(model: DMNet, ir: Tensor, vis: Tensor) -> Tensor:
-    batch, _, height, width = ir.shape
-    noise = torch.randn(batch, *model.noise_shape(height, width)[1:])
-    t = torch.randint(model.config.num_noise_steps, (batch,))
-    return noise_loss(noise, model.predict_noise(ir, vis, t, noise))
-
-
-def _schedule(progress: Progress, config: TrainConfig, limit_s: float) -> float:
-    """Return the share of the peak learning rate: warm-up, then half a cosine over the time."""
-    warm_up = min(1.0, (progress.step + 1) / WARM_UP_STEPS)
-    done = min(1.0, progress.elapsed_s / limit_s)
-    return warm_up * (0.02 + 0.98 * 0.5 * (1.0 + float(np.cos(np.pi * done))))
-
-
-def _save(
-    config: TrainConfig,
-    model: DMNet,
-    average: torch.optim.swa_utils.AveragedModel,
-    optimizer: torch.optim.Optimizer,
-    progress: Progress,
-    num_pairs: int,
-) -> None:
-    card = {
-        "training_data": ", ".join(url.rstrip("/").rsplit("/", 1)[-1] for url in config.data_urls),
-        "training_pairs": str(num_pairs),
-        "steps": str(progress.step),
-        "wall_minutes": f"{progress.elapsed_s / 60:.1f}",
-        "cpu_minutes": f"{progress.cpu_s / 60:.1f}",
-        "losses": f"mu {config.mu}, lambda1 {config.lambda1}, lambda2 {config.lambda2}, Sobel",
-        "optimizer": f"Adam {config.learning_rate}, cosine, clip 1, weight average {EMA_DECAY}",
-        "crops": " ".join(f"{side}x{count}" for side, count in config.crop_batches),
-        "software": f"torch {torch.__version__}",
-    }
-    state = io.BytesIO()
-    torch.save(
-        {
-            "model": model.state_dict(),
-            "average": average.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "progress": json.dumps(vars(progress)),
-        },
-        state,
-    )
-    averaged = average.module
-    assert isinstance(averaged, DMNet)
-    put_bytes(
-        join_url(config.output_url, "dmnet.safetensors"),
-        save_checkpoint(averaged, card, dtype=torch.float16),
-    )
-    put_bytes(join_url(config.output_url, "snapshot.pt"), state.getvalue())
-
-
-def _restore(
-    config: TrainConfig,
-    model: DMNet,
-    average: torch.optim.swa_utils.AveragedModel,
-    optimizer: torch.optim.Optimizer,
-) -> Progress:
-    url = join_url(config.output_url, "snapshot.pt")
-    if not exists(url):
-        return Progress()
-    state = torch.load(io.BytesIO(read_bytes(url)), weights_only=True)
-    model.load_state_dict(state["model"])
-    average.load_state_dict(state["average"])
-    optimizer.load_state_dict(state["optimizer"])
-    return Progress(**json.loads(state["progress"]))
+def _read_history(url: str) -> pd.DataFrame:
+    try:
+        return pd.read_csv(io.BytesIO(storage.read_bytes(url)))
+    except FileNotFoundError:
+        return pd.DataFrame()

@@ -1,14 +1,52 @@
-"""Random changes of training crops that keep a pair a pair: the losses are defined on any of them."""
+"""Random crops of training pairs, and random changes that keep a pair a pair.
+
+The losses are defined on any pair of images, so every crop, turned and with other tones, is a valid
+one. Both sides are cut and turned alike; their tones change each by itself.
+"""
 
 from __future__ import annotations
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 SHARE_VARIED = 0.5
 """Of images whose tones are changed; the others stay as they are."""
 GAMMA_OCTAVES = 1.0
 DARKEST, BRIGHTEST = (0.0, 0.25), (0.55, 1.0)
+
+
+def random_crop(
+    ir: Tensor, vis: Tensor, side: int, random: np.random.Generator, *, tones: bool
+) -> tuple[Tensor, Tensor]:
+    """Cut the same random square out of both images, flip and turn it at random.
+
+    Args:
+        ir: (H, W) luminance in [0, 1].
+        vis: the same shape.
+        side: of the square, pixels; smaller images are repeated at their border up to it.
+        random: source of chance.
+        tones: whether `vary_tones` is applied to each side.
+
+    Returns:
+        Two (1, side, side) images.
+    """
+    height, width = ir.shape
+    y0 = int(random.integers(max(height - side, 0) + 1))
+    x0 = int(random.integers(max(width - side, 0) + 1))
+    turns, flip = int(random.integers(4)), bool(random.integers(2))
+
+    def cut(image: Tensor) -> Tensor:
+        square = image[y0 : y0 + side, x0 : x0 + side]
+        short = (0, side - square.shape[1], 0, side - square.shape[0])
+        if any(short):
+            square = F.pad(square[None, None], short, mode="replicate")[0, 0]
+        square = torch.rot90(square, turns)
+        square = square.flip(0) if flip else square
+        return (vary_tones(square, random) if tones else square)[None]  # (1, side, side)
+
+    return cut(ir), cut(vis)
 
 
 def vary_tones(image: Tensor, random: np.random.Generator) -> Tensor:

@@ -7,9 +7,13 @@ Shapes: every image is (B, 1, H, W) float32 luminance in [0, 1]; every loss is a
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+
+from dmnet_core.model import DMNet
 
 SSIM_WINDOW, SSIM_SIGMA = 11, 1.5
 
@@ -50,10 +54,17 @@ def intensity_loss(ir: Tensor, vis: Tensor, fused: Tensor) -> Tensor:
     return F.l1_loss(fused, torch.maximum(ir, vis))
 
 
-def gradient_loss(ir: Tensor, vis: Tensor, fused: Tensor) -> Tensor:
-    """Return L_gd, the mean absolute distance to the stronger source gradient, eq. (19)."""
-    strongest = torch.maximum(sobel_magnitude(ir), sobel_magnitude(vis))
-    return F.l1_loss(sobel_magnitude(fused), strongest)
+def gradient_loss(ir: Tensor, vis: Tensor, fused: Tensor, operator: str = "sobel") -> Tensor:
+    """Return L_gd, the mean absolute distance to the stronger source gradient, eq. (19).
+
+    Args:
+        ir: (B, 1, H, W) in [0, 1].
+        vis: the same shape.
+        fused: the same shape.
+        operator: one of OPERATORS; Table VI of the paper compares them.
+    """
+    edges = OPERATORS[operator]
+    return F.l1_loss(edges(fused), torch.maximum(edges(ir), edges(vis)))
 
 
 def sobel_magnitude(image: Tensor) -> Tensor:
@@ -61,7 +72,149 @@ def sobel_magnitude(image: Tensor) -> Tensor:
 
     Ours: the sum of absolute values, whose slope is bounded where the gradient vanishes.
     """
+    return _sobel(image).abs().sum(dim=1, keepdim=True)
+
+
+def roberts_magnitude(image: Tensor) -> Tensor:
+    """Return the absolute differences along both diagonals of 2 x 2 pixels, (B, 1, H, W)."""
+    padded = F.pad(image, (0, 1, 0, 1), mode="replicate")
+    falling = padded[..., :-1, :-1] - padded[..., 1:, 1:]
+    rising = padded[..., :-1, 1:] - padded[..., 1:, :-1]
+    return falling.abs() + rising.abs()
+
+
+def log_magnitude(image: Tensor) -> Tensor:
+    """Return the absolute Laplacian of Gaussian, (B, 1, H, W): 9 x 9, sigma 1.4, sum zero."""
+    offsets = torch.arange(9, device=image.device, dtype=image.dtype) - 4
+    squares = offsets[:, None] ** 2 + offsets[None, :] ** 2
+    variance = 1.4**2
+    kernel = (squares / (2 * variance) - 1) * torch.exp(-squares / (2 * variance))
+    kernel = (kernel - kernel.mean()) / kernel.abs().sum()
+    return F.conv2d(F.pad(image, (4, 4, 4, 4), mode="replicate"), kernel[None, None]).abs()
+
+
+def canny_magnitude(image: Tensor) -> Tensor:
+    """Return Canny's edges with their strength, (B, 1, H, W), zero elsewhere.
+
+    Gaussian smoothing (5 x 5, sigma 1.4), Sobel, and the pixels that are the strongest along their
+    gradient and above a tenth of the image's maximum. Ours: an edge keeps its strength, and which
+    pixels are edges is no part of the slope, so that the loss has one.
+
+    Reference: Canny, IEEE Trans. Pattern Anal. Mach. Intell. 8(6), 1986.
+    """
+    offsets = torch.arange(5, device=image.device, dtype=image.dtype) - 2
+    window = torch.exp(-(offsets**2) / (2 * 1.4**2))
+    window = window / window.sum()
+    smooth = F.conv2d(F.pad(image, (2, 2, 2, 2), mode="replicate"), window.view(1, 1, 5, 1))
+    gradient = _sobel(F.conv2d(smooth, window.view(1, 1, 1, 5)))
+    strength = gradient.abs().sum(dim=1, keepdim=True)
+    with torch.no_grad():
+        around = F.pad(strength, (1, 1, 1, 1))
+        shifted = {
+            (dy, dx): around[..., 1 + dy : around.shape[2] - 1 + dy, 1 + dx : around.shape[3] - 1 + dx]
+            for dy in (-1, 0, 1)
+            for dx in (-1, 0, 1)
+        }
+        dx, dy = gradient[:, :1], gradient[:, 1:]
+        steep, flat = dy.abs() > 2.4142 * dx.abs(), dy.abs() < 0.4142 * dx.abs()  # tan of 67.5, 22.5
+        along = torch.where(dx * dy > 0, 0.0, 1.0) > 0  # which diagonal
+        neighbours = [
+            torch.where(
+                steep,
+                shifted[(sign, 0)],
+                torch.where(
+                    flat,
+                    shifted[(0, sign)],
+                    torch.where(along, shifted[(sign, -sign)], shifted[(sign, sign)]),
+                ),
+            )
+            for sign in (-1, 1)
+        ]
+        strongest = (strength >= neighbours[0]) & (strength >= neighbours[1])
+        strongest &= strength > 0.1 * strength.amax(dim=(2, 3), keepdim=True)
+    return strength * strongest
+
+
+OPERATORS = {
+    "sobel": sobel_magnitude,
+    "canny": canny_magnitude,
+    "log": log_magnitude,
+    "roberts": roberts_magnitude,
+}
+"""Gradient operators of L_gd by name."""
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """The free numbers of the losses."""
+
+    mu: float = 5.0
+    """Weight of 1 - SSIM in stage I, eq. (14)."""
+    lambda1: float = 1.0
+    """Weight of the infrared reconstruction in stage I, eq. (13)."""
+    lambda2: float = 10.0
+    """Weight of L_gd in stage II, eq. (18)."""
+    operator: str = "sobel"
+    """Of L_gd: one of OPERATORS."""
+
+
+@dataclass(frozen=True)
+class Chance:
+    """The random numbers of one training step."""
+
+    noise: Tensor
+    """(B, S, 2, h, w) standard normal, of the latent map."""
+    task_noise: Tensor
+    """(B, 2, h, w) standard normal, of the noise task."""
+    t: Tensor
+    """(B,) int64, its noise steps."""
+
+    @classmethod
+    def draw(cls, model: DMNet, images: Tensor, generator: torch.Generator) -> Chance:
+        """Draw the numbers for (B, 1, H, W) images, on the CPU, so that all devices have the same."""
+        batch, _, height, width = images.shape
+        shape = model.noise_shape(height, width)
+        return cls(
+            torch.randn(batch, *shape, generator=generator).to(images.device),
+            torch.randn(batch, *shape[1:], generator=generator).to(images.device),
+            torch.randint(model.config.num_noise_steps, (batch,), generator=generator).to(images.device),
+        )
+
+
+class StageLoss(nn.Module):
+    """A network with its loss: one forward pass gives the losses of a stage by name.
+
+    Stage 1: total = L_vi + lambda1 L_ir + L_dm, eq. (13), (17). Stage 2: total = L_int + L_dm +
+    lambda2 L_gd, eq. (18). A network without DM has no L_dm.
+    """
+
+    def __init__(self, model: DMNet, weights: LossWeights) -> None:
+        super().__init__()
+        self.model = model
+        self.weights = weights
+
+    def forward(self, stage: int, ir: Tensor, vis: Tensor, chance: Chance) -> dict[str, Tensor]:
+        """Return the losses, scalars, `total` first; ir and vis are (B, 1, H, W) in [0, 1]."""
+        weights = self.weights
+        parts = {}
+        if stage == 1:
+            parts["L_vi"] = reconstruction_loss(vis, self.model.reconstruct(vis), weights.mu)
+            parts["L_ir"] = reconstruction_loss(ir, self.model.reconstruct(ir), weights.mu)
+            total = parts["L_vi"] + weights.lambda1 * parts["L_ir"]
+        else:
+            fused = self.model(ir, vis, chance.noise)
+            parts["L_int"] = intensity_loss(ir, vis, fused)
+            parts["L_gd"] = gradient_loss(ir, vis, fused, weights.operator)
+            total = parts["L_int"] + weights.lambda2 * parts["L_gd"]
+        if self.model.has_noise_task:
+            predicted = self.model.predict_noise(ir, vis, chance.t, chance.task_noise)
+            parts["L_dm"] = noise_loss(chance.task_noise, predicted)
+            total = total + parts["L_dm"]
+        return {"total": total, **parts}
+
+
+def _sobel(image: Tensor) -> Tensor:
+    """Return gx and gy of the 3 x 3 Sobel operator, (B, 2, H, W), edges repeated."""
     kernel = image.new_tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]])
     kernels = torch.stack([kernel, kernel.t()])[:, None]  # (2, 1, 3, 3)
-    padded = F.pad(image, (1, 1, 1, 1), mode="replicate")
-    return F.conv2d(padded, kernels).abs().sum(dim=1, keepdim=True)
+    return F.conv2d(F.pad(image, (1, 1, 1, 1), mode="replicate"), kernels)

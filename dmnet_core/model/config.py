@@ -9,6 +9,9 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+PARTS = ("dtb", "dib", "dm", "csab")
+"""What an ablation may leave out."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DMNetConfig:
@@ -40,10 +43,19 @@ class DMNetConfig:
     """T, the length of the noise schedule."""
     feature_steps: tuple[int, ...] = (5, 50, 100)
     """Noise steps t whose U-Net features make the latent map."""
+    without: tuple[str, ...] = ()
+    """Parts that plain convolutions stand in for (DMNet, Table V): of dtb, dib, dm and csab; csab is
+    left out altogether."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "unet_multipliers", tuple(self.unet_multipliers))
         object.__setattr__(self, "feature_steps", tuple(self.feature_steps))
+        object.__setattr__(self, "without", tuple(sorted(self.without)))
+        if not set(self.without) <= set(PARTS):
+            raise ValueError(
+                f"DMNetConfig: without is {', '.join(self.without)}, expected parts of "
+                f"{', '.join(PARTS)}"
+            )
         if self.dim % 2 or self.dim % self.num_heads:
             raise ValueError(
                 f"DMNetConfig: dim is {self.dim} with {self.num_heads} heads, expected an even "

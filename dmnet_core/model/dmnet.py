@@ -31,11 +31,15 @@ class DMNet(nn.Module):
         super().__init__()
         self.config = config
         self.embed = nn.Conv2d(1, config.dim, 3, padding=1)
-        self.dtb = DTB(config)
-        self.dib = DIB(config)
-        self.csab = CSAB(config.dim)
-        self.to_dm = nn.Conv2d(2 * config.dim, 2, 3, padding=1)
-        self.dm = DM(config)
+        dim, without = config.dim, config.without
+        self.dtb = plain_block(dim, dim) if "dtb" in without else DTB(config)
+        self.dib = plain_block(dim, dim) if "dib" in without else DIB(config)
+        self.csab = nn.Identity() if "csab" in without else CSAB(dim)
+        if "dm" in without:
+            self.latent = plain_block(2 * dim, dim)
+        else:
+            self.to_dm = nn.Conv2d(2 * dim, 2, 3, padding=1)
+            self.dm = DM(config)
         self.decoder = Decoder(config)
 
     def reconstruct(self, image: Tensor) -> Tensor:
@@ -61,8 +65,11 @@ class DMNet(nn.Module):
         self._check_size(ir)
         shallow_ir = self.dtb(self.embed(ir))
         shallow_vis = self.dtb(self.embed(vis))
-        z_0 = self.dm.reduce(self.to_dm(torch.cat([shallow_ir, shallow_vis], dim=1)))
-        total = self.csab(self.dm(z_0, noise))
+        shallow = torch.cat([shallow_ir, shallow_vis], dim=1)
+        if "dm" in self.config.without:
+            total = self.csab(self.latent(shallow))
+        else:
+            total = self.csab(self.dm(self.dm.reduce(self.to_dm(shallow)), noise))
         total = total + self.csab(self.dib(shallow_ir))
         total = total + self.csab(self.dib(shallow_vis))
         fused: Tensor = self.decoder(total)
@@ -73,6 +80,11 @@ class DMNet(nn.Module):
         stride = self.config.dm_stride
         return (len(self.config.feature_steps), 2, height // stride, width // stride)
 
+    @property
+    def has_noise_task(self) -> bool:
+        """Whether there is a DM to predict noise."""
+        return "dm" not in self.config.without
+
     def _check_size(self, image: Tensor) -> None:
         multiple = self.config.size_multiple
         if image.ndim != 4 or image.shape[1] != 1 or any(n % multiple for n in image.shape[2:]):
@@ -80,3 +92,15 @@ class DMNet(nn.Module):
                 f"DMNet: an image has shape {tuple(image.shape)}, expected (B, 1, H, W) with H and "
                 f"W multiples of {multiple}: dmnet_core.inference.fuse pads for you"
             )
+
+
+def plain_block(channels: int, dim: int) -> nn.Sequential:
+    """Return what stands in for a part that an ablation leaves out: two 3 x 3 convolutions.
+
+    (B, channels, H, W) to (B, dim, H, W).
+    """
+    return nn.Sequential(
+        nn.Conv2d(channels, dim, 3, padding=1),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(dim, dim, 3, padding=1),
+    )

@@ -1,0 +1,406 @@
+"""What one training worker does: crops in, steps of Adam, a checkpoint an epoch.
+
+Every worker runs `train_loop` with its share of the pairs; DDP averages their gradients. After each
+epoch the first worker saves and reports; whatever dies, Ray Train starts the loop again from there.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import ray.train
+import ray.train.torch
+import torch
+import torch.distributed
+from tensorboardX import SummaryWriter  # type: ignore[import-untyped]
+from torch import Tensor
+
+from cluster import report, storage
+from cluster.config import TrainConfig
+from cluster.decode import decode_image
+from dmnet_core import __version__
+from dmnet_core.augment import random_crop
+from dmnet_core.checkpoint import load_checkpoint, save_checkpoint
+from dmnet_core.inference import PreparedPair, fuse_prepared, prepare_pair
+from dmnet_core.losses import Chance, LossWeights, StageLoss
+from dmnet_core.metrics import METRICS, fusion_metrics
+from dmnet_core.model import DMNet, DMNetConfig
+from dmnet_core.ranges import from_unit
+
+Row = dict[str, Any]
+MAX_PIXELS = 2**24
+VALIDATION_SIDE = 512
+"""Pixels; the middle of a larger validation pair is fused."""
+FINAL_SHARE = 0.02
+"""Of the peak learning rate, at the end of the cosine."""
+
+
+@dataclass
+class Progress:
+    """Where a training stands."""
+
+    epoch: int = 0
+    """Epochs that are done."""
+    step: int = 0
+    seconds: float = 0.0
+    """Of all runs together."""
+    cpu_seconds: float = 0.0
+    """Of the first worker."""
+    history: list[dict[str, float]] = field(default_factory=list)
+    """One row an epoch."""
+
+    def share(self, config: TrainConfig) -> float:
+        """Return how much of the training is done, in [0, 1]: by epochs, steps or time."""
+        shares = [self.epoch / sum(config.epochs)]
+        if config.max_steps:
+            shares.append(self.step / config.max_steps)
+        if config.max_minutes:
+            shares.append(self.seconds / 60 / config.max_minutes)
+        return min(1.0, max(shares))
+
+
+def decode_pair(row: Row) -> Row:
+    """Return a pair's luminance as 16-bit levels, decoded once for all epochs.
+
+    In:  pair_id, ir_url, vis_url (str).
+    Out: pair_id, ir, vis (bytes of uint16), height, width, reason ("" or why it can't be trained on).
+    """
+    out = {"pair_id": row["pair_id"], "ir": b"", "vis": b"", "height": 0, "width": 0, "reason": ""}
+    try:
+        pair = read_pair(row)
+    # The edge of the step: the driver counts and names it.
+    except Exception as error:
+        return out | {"reason": " ".join(str(error).split())[:300]}
+    height, width = pair.ir.shape
+    sides = {name: from_unit(getattr(pair, name), "uint16").tobytes() for name in ("ir", "vis")}
+    return out | sides | {"height": height, "width": width}
+
+
+def read_pair(row: Row) -> PreparedPair:
+    """Return a pair of the index as the network takes it."""
+    ir, vis = (
+        decode_image(storage.read_bytes(row[f"{side}_url"]), max_pixels=MAX_PIXELS)
+        for side in ("ir", "vis")
+    )
+    return prepare_pair(ir, vis)
+
+
+def network_config(config: TrainConfig) -> DMNetConfig:
+    """Return the network that a training is of."""
+    preset = DMNetConfig.compact() if config.preset == "compact" else DMNetConfig.paper()
+    without = [part for part in config.without if part != "two-stage"]
+    return DMNetConfig.from_dict(preset.to_dict() | {"without": without})
+
+
+def stage_epochs(config: TrainConfig) -> tuple[int, int]:
+    """Return the epochs of both stages; without the two stages all are of stage II (AE1)."""
+    return (0, sum(config.epochs)) if "two-stage" in config.without else config.epochs
+
+
+def train_loop(options: dict[str, Any]) -> None:
+    """Train until the epochs, steps or minutes are over.
+
+    Args:
+        options: config (TrainConfig), validation (rows of the index), num_pairs (int).
+    """
+    config: TrainConfig = options["config"]
+    worker = _Worker(config, options["validation"], options["num_pairs"])
+    while worker.agreed_share() < 1.0:
+        if not worker.train_epoch():
+            return
+        worker.finish_epoch()
+
+
+class _Worker:
+    """One worker's network, optimizer and progress."""
+
+    def __init__(self, config: TrainConfig, validation: list[Row], num_pairs: int) -> None:
+        context = ray.train.get_context()
+        self.rank, self.world = context.get_world_rank(), context.get_world_size()
+        self.config = config
+        self.num_pairs = num_pairs
+        torch.set_num_threads(config.cpus_per_worker)
+        torch.manual_seed(config.seed)
+        self.device = ray.train.torch.get_device()
+        self.model = DMNet(network_config(config))
+        if config.checkpoint_url is not None:
+            given = load_checkpoint(storage.read_bytes(config.checkpoint_url)).model
+            self.model.load_state_dict(given.state_dict())
+        self.model.to(self.device)
+        self.average = torch.optim.swa_utils.AveragedModel(
+            self.model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(config.ema)
+        )
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.learning_rate)
+        self.progress = Progress()
+        self._restore()
+        weights = LossWeights(config.mu, config.lambda1, config.lambda2, config.gradient)
+        # stage I leaves some parameters without a gradient
+        self.loss = ray.train.torch.prepare_model(
+            StageLoss(self.model, weights),
+            parallel_strategy_kwargs={"find_unused_parameters": True},
+        )
+        self.validation = [(row["pair_id"], _middle(read_pair(row))) for row in validation]
+        self.folder = tempfile.TemporaryDirectory()
+        self.writer = SummaryWriter(self.folder.name) if self.rank == 0 else None
+
+    def agreed_share(self) -> float:
+        """Return the first worker's share: clocks differ, and all must end together."""
+        return self._agreed(self.progress.share(self.config))
+
+    def train_epoch(self) -> bool:
+        """Take every pair once (crops_per_pair times); return False where a loss was not finite."""
+        config, progress = self.config, self.progress
+        first, second = stage_epochs(config)
+        self.stage = 1 if self.agreed_share() < first / (first + second) else 2
+        self.sums: dict[str, float] = {}
+        self.num_steps, self.num_crops = 0, 0
+        self.epoch_start, started, cpu = time.monotonic(), time.monotonic(), time.process_time()
+        before, cpu_before = progress.seconds, progress.cpu_seconds
+        for names, ir, vis in self._batches():
+            parts = self._step(ir, vis)
+            if parts is None:
+                self._report_not_finite(names)
+                return False
+            self.num_steps += 1
+            self.num_crops += len(names) * self.world
+            progress.step += 1
+            progress.seconds = before + time.monotonic() - started
+            progress.cpu_seconds = cpu_before + time.process_time() - cpu
+            for name, value in parts.items():
+                self.sums[name] = self.sums.get(name, 0.0) + value
+            if self.agreed_share() >= 1.0:
+                break
+        progress.epoch += 1
+        if not self.num_steps:
+            raise ValueError(
+                f"an epoch of {self.num_pairs} pairs gives no step of {config.batch_size} crops: lower "
+                "--batch-size or raise --crops-per-pair"
+            )
+        return True
+
+    def finish_epoch(self) -> None:
+        """Score, save and report; the first worker alone writes."""
+        losses = {name: self._mean(value / self.num_steps) for name, value in self.sums.items()}
+        seconds = time.monotonic() - self.epoch_start
+        row: dict[str, float] = {
+            "epoch": self.progress.epoch,
+            "stage": self.stage,
+            "step": self.progress.step,
+            "minutes": self.progress.seconds / 60,
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "crops_per_s": self.num_crops / seconds,
+            **losses,
+        }
+        if self.rank != 0:
+            ray.train.report({"epoch": self.progress.epoch})
+            return
+        scores, panel = self._validate()
+        row |= scores
+        self.progress.history.append(row)
+        with tempfile.TemporaryDirectory() as folder:
+            weights = save_checkpoint(self._averaged(), self._card(row), dtype=torch.float16)
+            (Path(folder) / "dmnet.safetensors").write_bytes(weights)
+            (Path(folder) / "state.pt").write_bytes(self._state())
+            ray.train.report(row, checkpoint=ray.train.Checkpoint.from_directory(folder))
+        self._publish(weights, panel, row)
+
+    def _batches(self) -> Iterator[tuple[list[str], Tensor, Tensor]]:
+        """Yield a step's pair ids, ir and vis (B, 1, side, side), one size for all workers."""
+        config = self.config
+        shard = ray.train.get_dataset_shard("train")
+        steps = np.random.default_rng((config.seed, self.progress.epoch))  # alike on all workers
+        crops = np.random.default_rng((config.seed, self.progress.epoch, self.rank))
+        side, names, cut = self._draw_side(steps), [], []
+        for turn in range(config.crops_per_pair):
+            for batch in shard.iter_batches(
+                batch_size=1,
+                batch_format="pyarrow",
+                local_shuffle_buffer_size=max(2, min(self.num_pairs // self.world, 512)),
+                local_shuffle_seed=hash((config.seed, self.progress.epoch, turn)) % 2**31,
+            ):
+                (row,) = batch.to_pylist()
+                pair = (_image(row, "ir"), _image(row, "vis"))
+                cut.append(random_crop(*pair, side, crops, tones=config.vary_tones))
+                names.append(row["pair_id"])
+                if len(cut) == self._crops_at(side):
+                    ir, vis = (torch.stack([pair[k] for pair in cut]).to(self.device) for k in (0, 1))
+                    yield names, ir, vis
+                    side, names, cut = self._draw_side(steps), [], []
+
+    def _draw_side(self, random: np.random.Generator) -> int:
+        return int(self.config.crop_sides[random.integers(len(self.config.crop_sides))])
+
+    def _crops_at(self, side: int) -> int:
+        """Return this worker's crops of a step: about as many pixels whatever the side."""
+        config = self.config
+        everywhere: float = config.batch_size * (config.crop_sides[0] / side) ** 2
+        return max(1, round(everywhere / self.world))
+
+    def _step(self, ir: Tensor, vis: Tensor) -> dict[str, float] | None:
+        """Take one step of Adam; return the losses, None where one is not finite."""
+        config = self.config
+        for group in self.optimizer.param_groups:
+            group["lr"] = config.learning_rate * self._rate()
+        seed = np.random.SeedSequence((config.seed, self.progress.step, self.rank))
+        generator = torch.Generator().manual_seed(int(seed.generate_state(1)[0]))
+        chance = Chance.draw(self.model, ir, generator)
+        half = torch.autocast(self.device.type, torch.bfloat16) if config.bf16 else nullcontext()
+        with half:
+            parts = self.loss(self.stage, ir, vis, chance)
+        if self._mean(float(parts["total"].isfinite())) < 1.0:
+            return None
+        self.optimizer.zero_grad(set_to_none=True)
+        parts["total"].backward()
+        if config.clip:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
+        self.optimizer.step()
+        self.average.update_parameters(self.model)
+        return {name: float(value.detach()) for name, value in parts.items()}
+
+    def _rate(self) -> float:
+        """Return the share of the peak learning rate."""
+        warm = min(1.0, (self.progress.step + 1) / self.config.warm_up) if self.config.warm_up else 1.0
+        if self.config.schedule == "constant":
+            return warm
+        wave = 0.5 * (1.0 + float(np.cos(np.pi * self.progress.share(self.config))))
+        return warm * (FINAL_SHARE + (1.0 - FINAL_SHARE) * wave)
+
+    def _averaged(self) -> DMNet:
+        averaged = self.average.module if self.config.ema else self.model
+        assert isinstance(averaged, DMNet)
+        return averaged
+
+    def _validate(self) -> tuple[dict[str, float], bytes | None]:
+        """Return the mean metrics of the validation pairs and their picture."""
+        if not self.validation:
+            return {}, None
+        model = self._averaged().eval()
+        rows, strips = [], []
+        for name, pair in self.validation:
+            fused = fuse_prepared(model, [pair], pair_ids=[name])[0]
+            levels = [
+                torch.from_numpy(np.rint(image * 255))[None, None] for image in (pair.ir, pair.vis, fused)
+            ]
+            rows.append({key: float(value) for key, value in fusion_metrics(*levels).items()})
+            strips.append(
+                report.draw_strip([from_unit(i, "uint8") for i in (pair.ir, pair.vis, fused)], name)
+            )
+        model.train()
+        return pd.DataFrame(rows)[list(METRICS)].mean().to_dict(), report.draw_sheet(strips)
+
+    def _card(self, row: dict[str, float]) -> dict[str, str]:
+        config = self.config
+        return {
+            "training_pairs": str(self.num_pairs),
+            "steps": str(self.progress.step),
+            "wall_minutes": f"{self.progress.seconds / 60:.1f}",
+            "cpu_minutes": f"{self.progress.cpu_seconds / 60:.1f}",
+            "settings": json.dumps(_settings(config)),
+            "last_epoch": json.dumps({name: round(value, 5) for name, value in row.items()}),
+            "software": f"dmnet-archive {__version__}, torch {torch.__version__}, ray {ray.__version__}",
+        }
+
+    def _state(self) -> bytes:
+        """Return everything that resuming needs, readable with weights_only=True."""
+        buffer = io.BytesIO()
+        state = {
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "progress": json.dumps(asdict(self.progress)),
+        }
+        torch.save(state, buffer)
+        return buffer.getvalue()
+
+    def _restore(self) -> None:
+        checkpoint = ray.train.get_checkpoint()
+        if checkpoint is None:
+            return
+        with checkpoint.as_directory() as folder:
+            state = torch.load(Path(folder) / "state.pt", map_location="cpu", weights_only=True)
+        self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.progress = Progress(**json.loads(state["progress"]))
+
+    def _publish(self, weights: bytes, panel: bytes | None, row: dict[str, float]) -> None:
+        """Put what people look at beside the checkpoints."""
+
+        def put(name: str, data: bytes) -> None:
+            storage.put_bytes(storage.join_url(self.config.output_url, name), data)
+
+        put("dmnet.safetensors", weights)
+        history = pd.DataFrame(self.progress.history)
+        put("history.csv", history.to_csv(index=False).encode())
+        if panel is not None:
+            put("panel.png", panel)
+        assert self.writer is not None
+        for name, value in row.items():
+            self.writer.add_scalar(name, value, self.progress.step)
+        self.writer.flush()
+        for path in sorted(Path(self.folder.name).glob("events*")):
+            put(f"tensorboard/{path.name}", path.read_bytes())
+
+    def _report_not_finite(self, names: list[str]) -> None:
+        """Leave the step and the batch's pairs for the driver, which stops the run with them."""
+        gathered: list[list[str] | None] = [names]
+        if self.world > 1:
+            gathered = [None] * self.world
+            torch.distributed.all_gather_object(gathered, names)
+        if self.rank == 0:
+            everyone = [name for part in gathered if part for name in part]
+            note = {"step": self.progress.step, "stage": self.stage, "pair_ids": everyone}
+            url = storage.join_url(self.config.output_url, "not_finite.json")
+            storage.put_bytes(url, json.dumps(note).encode())
+
+    def _mean(self, value: float) -> float:
+        """Return the mean over the workers."""
+        if self.world == 1:
+            return value
+        total = torch.tensor(value, dtype=torch.float64, device=self.device)
+        torch.distributed.all_reduce(total)
+        return float(total / self.world)
+
+    def _agreed(self, value: float) -> float:
+        """Return the first worker's value."""
+        if self.world == 1:
+            return value
+        shared = torch.tensor(value, dtype=torch.float64, device=self.device)
+        torch.distributed.broadcast(shared, src=0)
+        return float(shared)
+
+
+def _settings(config: TrainConfig) -> dict[str, Any]:
+    """Return the settings without URLs' secrets and without what changes no weight."""
+    settings = asdict(config)
+    for name in ("ray_address", "output_url", "num_workers", "cpus_per_worker", "use_gpu"):
+        del settings[name]
+    settings["index_urls"] = [url.rsplit("/", 1)[-1] for url in config.index_urls]
+    if config.checkpoint_url:
+        settings["checkpoint_url"] = storage.redact_url(config.checkpoint_url).rsplit("/", 1)[-1]
+    return settings
+
+
+def _image(row: Row, side: str) -> Tensor:
+    levels = np.frombuffer(row[side], dtype=np.uint16).reshape(row["height"], row["width"])
+    return torch.from_numpy(levels.astype(np.float32) / 65535)
+
+
+def _middle(pair: PreparedPair) -> PreparedPair:
+    height, width = pair.ir.shape
+    top, left = max(0, height - VALIDATION_SIDE) // 2, max(0, width - VALIDATION_SIDE) // 2
+    cut = (slice(top, top + VALIDATION_SIDE), slice(left, left + VALIDATION_SIDE))
+    return PreparedPair(
+        np.ascontiguousarray(pair.ir[cut]), np.ascontiguousarray(pair.vis[cut]), None,
+        pair.ir_range, pair.vis_range,
+    )  # fmt: skip

@@ -1,0 +1,220 @@
+"""The training job through its real entry point: both stages, kills, two workers, S3, NaN."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+import torch
+import torch.multiprocessing
+
+from cluster import storage
+from dmnet_core.checkpoint import load_checkpoint, save_checkpoint
+from dmnet_core.losses import Chance, LossWeights, StageLoss
+from dmnet_core.model import DMNet, DMNetConfig
+from tests.conftest import free_port
+from tests.core.test_model import TINY
+from tests.e2e.archives import ROOT, fuse_arguments, run_job, write_archive
+
+QUICK = ["--crop", "32", "--batch-size", "2", "--validation-pairs", "1", "--cpus-per-worker", "1"]
+
+
+def make_index(archive, num_pairs):
+    write_archive(archive, num_pairs)
+    index = run_job("index_archive", *fuse_arguments(archive, f"{archive}/pairs.parquet"))
+    assert index.returncode == 0, index.stderr
+    return f"{archive}/pairs.parquet"
+
+
+def read_history(output):
+    return pd.read_csv(io.BytesIO(storage.read_bytes(storage.join_url(output, "history.csv"))))
+
+
+def wait_for_epoch(job, output, epoch):
+    deadline = time.monotonic() + 200
+    while job.poll() is None and time.monotonic() < deadline:
+        if (output / "history.csv").exists() and len(read_history(str(output))) >= epoch:
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"epoch {epoch} was not seen; exit code {job.poll()}")
+
+
+def training_workers(session):
+    """Return the processes of Ray Train's workers in a session."""
+    found = []
+    for folder in os.listdir("/proc"):
+        try:
+            with open(f"/proc/{folder}/cmdline", "rb") as file:
+                name = file.read()
+            if b"RayTrainWorker" in name and os.getsid(int(folder)) == session:
+                found.append(int(folder))
+        except (OSError, ValueError):
+            continue  # no process, or one that ended
+    return found
+
+
+def test_a_training_whose_worker_and_driver_were_killed_reaches_the_same_end(tmp_path):
+    index = make_index(str(tmp_path / "archive"), 9)
+    arguments = ["--index", index, "--epochs", "2", "6", *QUICK]
+    whole = run_job("train_dmnet", *arguments, "--output", str(tmp_path / "whole"))
+    assert whole.returncode == 0, whole.stdout + whole.stderr
+    output = tmp_path / "killed"
+    command = [sys.executable, str(ROOT / "jobs/train_dmnet.py"), *arguments, "--output", str(output)]
+    job = subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE, text=True)
+    wait_for_epoch(job, output, 1)
+    workers = training_workers(job.pid)
+    assert workers
+    for worker in workers:
+        os.kill(worker, signal.SIGKILL)
+    before = len(read_history(str(output)))
+    wait_for_epoch(job, output, before + 1)  # it went on by itself
+    os.killpg(job.pid, signal.SIGKILL)
+    job.wait()
+    before = read_history(str(output))
+    assert len(before) < 8
+
+    again = run_job("train_dmnet", *arguments, "--output", str(output))
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "epoch 1 " not in again.stdout
+    expected, found = (read_history(str(tmp_path / name)) for name in ("whole", "killed"))
+    assert list(found["epoch"]) == list(range(1, 9))
+    assert list(found["stage"]) == [1, 1, 2, 2, 2, 2, 2, 2]
+    assert list(found["step"]) == list(expected["step"])
+    # other crops than the undisturbed run's: the order of the pairs is not kept over a restart
+    for name in ("L_int", "L_gd"):
+        assert found[name].iloc[-1] == pytest.approx(expected[name].iloc[-1], rel=0.3)
+    checkpoint = load_checkpoint(output / "dmnet.safetensors")
+    assert checkpoint.card["steps"] == str(int(expected["step"].iloc[-1]))
+    assert json.loads(checkpoint.card["settings"])["epochs"] == [2, 6]
+    assert (output / "panel.png").stat().st_size > 1000
+    assert any((output / "tensorboard").iterdir())
+
+    other = run_job("train_dmnet", *arguments, "--output", str(output), "--without", "dm")
+    assert other.returncode == 2 and "without is []" in other.stderr
+
+
+def test_two_workers_follow_one_worker_s_curve_and_an_ablation_fuses(tmp_path):
+    archive = str(tmp_path / "archive")
+    index = make_index(archive, 9)
+    curves = {}
+    for workers in ("1", "2"):
+        output = str(tmp_path / workers)
+        job = run_job(
+            "train_dmnet", "--index", index, "--output", output, "--epochs", "0", "3",
+            "--workers", workers, "--without", "dm,two-stage", "--crops-per-pair", "2", "--learning-rate", "1e-3", *QUICK,
+        )  # fmt: skip
+        assert job.returncode == 0, job.stdout + job.stderr
+        curves[workers] = read_history(output)
+    assert list(curves["1"]["step"]) == list(curves["2"]["step"])
+    for name in ("L_int", "L_gd"):
+        # the crops differ; the first epochs fall by more than this
+        assert list(curves["2"][name]) == pytest.approx(list(curves["1"][name]), rel=0.35)
+    assert curves["2"]["total"].iloc[-1] < curves["2"]["total"].iloc[0]
+    fused = run_job(
+        "fuse_archive", *fuse_arguments(archive, str(tmp_path / "fused")), "--limit", "2",
+        "--checkpoint", str(tmp_path / "2/dmnet.safetensors"),
+    )  # fmt: skip
+    assert fused.returncode == 0 and "2 = 2 fused" in fused.stdout, fused.stdout + fused.stderr
+
+
+def gradients(worker, port, queue):
+    """Send the gradient of one worker's half of a batch; what DDP made of it."""
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=worker, world_size=2
+    )
+    model, ir, vis = model_and_images()
+    half = slice(worker, worker + 1)
+    wrapped = torch.nn.parallel.DistributedDataParallel(
+        StageLoss(model, LossWeights()), find_unused_parameters=True
+    )
+    wrapped(2, ir[half], vis[half], chance_of(model, ir, half))["total"].backward()
+    queue.put((worker, [p.grad.numpy() for p in model.parameters()]))
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
+
+
+def model_and_images():
+    torch.manual_seed(0)
+    return DMNet(TINY), torch.rand(2, 1, 32, 32), torch.rand(2, 1, 32, 32)
+
+
+def chance_of(model, ir, half):
+    chance = Chance.draw(model, ir, torch.Generator().manual_seed(1))
+    return Chance(chance.noise[half], chance.task_noise[half], chance.t[half])
+
+
+def test_two_workers_have_the_mean_of_their_gradients():
+    context = torch.multiprocessing.get_context("spawn")
+    queue, port = context.SimpleQueue(), free_port()
+    workers = [context.Process(target=gradients, args=(n, port, queue)) for n in range(2)]
+    for worker in workers:
+        worker.start()
+    found = dict(queue.get() for _ in workers)
+    for worker in workers:
+        worker.join(60)
+        assert worker.exitcode == 0
+    model, ir, vis = model_and_images()
+    loss = StageLoss(model, LossWeights())
+    for half in (slice(0, 1), slice(1, 2)):
+        (loss(2, ir[half], vis[half], chance_of(model, ir, half))["total"] / 2).backward()
+    for number, parameter in enumerate(model.parameters()):
+        for worker in (0, 1):
+            # float32 sums in another order
+            torch.testing.assert_close(
+                torch.from_numpy(found[worker][number]), parameter.grad, atol=1e-5, rtol=1e-4
+            )
+
+
+def test_a_training_on_s3_goes_on_there(s3):
+    index = make_index(f"{s3}/archive", 4)
+    arguments = ["--index", index, "--output", f"{s3}/training", *QUICK]
+    first = run_job("train_dmnet", *arguments, "--epochs", "0", "1")
+    assert first.returncode == 0, first.stdout + first.stderr
+    again = run_job("train_dmnet", *arguments, "--epochs", "0", "2")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "epoch 2" in again.stdout and "epoch 1 " not in again.stdout
+    assert list(read_history(f"{s3}/training")["epoch"]) == [1, 2]
+    checkpoint = load_checkpoint(storage.read_bytes(f"{s3}/training/dmnet.safetensors"))
+    assert checkpoint.card["steps"] == "2"
+
+
+def test_a_loss_that_is_not_finite_stops_with_its_step_and_pairs(tmp_path):
+    index = make_index(str(tmp_path / "archive"), 3)
+    model = DMNet(DMNetConfig.compact())
+    with torch.no_grad():
+        model.embed.bias.fill_(float("nan"))
+    (tmp_path / "nan.safetensors").write_bytes(save_checkpoint(model, {}))
+    (tmp_path / "archive/ir/day/002.png").write_bytes(b"<html>")
+    job = run_job(
+        "train_dmnet", "--index", index, "--output", str(tmp_path / "out"), "--stage", "2",
+        "--checkpoint", str(tmp_path / "nan.safetensors"), *QUICK, "--validation-pairs", "0",
+    )  # fmt: skip
+    assert job.returncode == 1, job.stdout + job.stderr
+    assert "stopped at step 0 (stage 2)" in job.stderr
+    assert "'day/000'" in job.stderr and "'day/001'" in job.stderr
+    assert "not trained on: 'day/002'" in job.stdout and "1 unreadable" in job.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--index", "none.csv"], "none.csv' is not there"),
+        (["--index", "i.csv", "--crop", "100"], "multiples of 32"),
+        (["--index", "i.csv", "--without", "unet"], "--without is 'unet'"),
+        (["--index", "i.csv", "--batch-size", "3", "--workers", "2"], "a multiple of --workers"),
+        (["--index", "i.csv", "--validation-pairs", "1"], "expected more than --validation-pairs"),
+        (["--index", "i.csv", "--validation-pairs", "0", "--checkpoint", "no"], "no' is not there"),
+    ],
+)
+def test_a_wrong_training_ends_in_one_clear_line(tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "i.csv").write_text("pair_id,ir_url,vis_url\n1,a,b\n")
+    job = run_job("train_dmnet", *arguments, "--output", "o")
+    assert job.returncode == 2
+    assert message in job.stderr.splitlines()[-1]
+    assert "Traceback" not in job.stderr
