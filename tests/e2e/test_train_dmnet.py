@@ -106,7 +106,8 @@ def test_two_workers_follow_one_worker_s_curve_and_an_ablation_fuses(tmp_path):
         output = str(tmp_path / workers)
         job = run_job(
             "train_dmnet", "--index", index, "--output", output, "--epochs", "0", "3",
-            "--workers", workers, "--without", "dm,two-stage", "--crops-per-pair", "2", "--learning-rate", "1e-3", *QUICK,
+            "--workers", workers, "--without", "dm,two-stage", "--crops-per-pair", "2",
+            "--learning-rate", "1e-3", *QUICK,
         )  # fmt: skip
         assert job.returncode == 0, job.stdout + job.stderr
         curves[workers] = read_history(output)

@@ -1,0 +1,98 @@
+"""What the network costs: python benchmarks/network.py --preset paper.
+
+Seconds a pair and peak GPU memory in fp32 and bf16, and training steps a second (stage II, crops of
+128), on the GPU where there is one. On a CPU, fp32 alone, and a line on what could not be measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from dmnet_core.inference import fuse_prepared, prepare_pair  # noqa: E402
+from dmnet_core.losses import Chance, LossWeights, StageLoss  # noqa: E402
+from dmnet_core.model import DMNet, DMNetConfig  # noqa: E402
+from dmnet_core.scenes import render_scene  # noqa: E402
+
+
+def timed(call, device, repeats):
+    """Return the median seconds of several calls after one that warms up."""
+    call()
+    times = []
+    for _ in range(repeats):
+        if device == "cuda":
+            torch.cuda.synchronize()
+        start = time.perf_counter()
+        call()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+    return sorted(times)[len(times) // 2]
+
+
+def time_inference(model, pair, device, precision, repeats):
+    """Print seconds a pair and peak memory."""
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    seconds = timed(
+        lambda: fuse_prepared(model, [pair], pair_ids=["0"], precision=precision), device, repeats
+    )
+    memory = f"{torch.cuda.max_memory_allocated() / 1e9:.2f} GB peak" if device == "cuda" else "CPU"
+    print(f"fuse {precision}    {seconds:.3f} s a pair   {memory}", flush=True)
+
+
+def time_training(model, batch, device, precision, repeats):
+    """Print training steps a second."""
+    model.train()
+    loss = StageLoss(model, LossWeights())
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
+    generator = torch.Generator().manual_seed(0)
+    ir, vis = torch.rand(2, batch, 1, 128, 128, generator=generator).to(device)
+
+    def step():
+        chance = Chance.draw(model, ir, generator)
+        with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
+            total = loss(2, ir, vis, chance)["total"]
+        optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        optimizer.step()
+
+    seconds = timed(step, device, repeats)
+    print(f"train {precision}   {1 / seconds:.3f} steps a second of {batch} crops", flush=True)
+
+
+def main():
+    """Print the costs of one preset."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--preset", choices=("compact", "paper"), default="compact")
+    parser.add_argument("--size", default="480x640", metavar="HxW")
+    parser.add_argument("--batch-size", type=int, default=8, help="crops of a training step (8)")
+    parser.add_argument("--repeats", type=int, default=5, help="the median is shown (5)")
+    arguments = parser.parse_args()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    height, width = map(int, arguments.size.split("x"))
+    pair = prepare_pair(*render_scene("aerial", 0, height, width))
+    config = DMNetConfig.paper() if arguments.preset == "paper" else DMNetConfig.compact()
+    torch.manual_seed(0)
+    model = DMNet(config).to(device).eval()
+    model.to(memory_format=torch.channels_last)
+    name = torch.cuda.get_device_name() if device == "cuda" else f"{torch.get_num_threads()} CPU threads"
+    print(f"{arguments.preset}, {height} x {width}, {name}")
+    precisions = ("fp32", "bf16") if device == "cuda" else ("fp32",)
+    for precision in precisions:
+        time_inference(model, pair, device, precision, arguments.repeats)
+    for precision in precisions:
+        time_training(model, arguments.batch_size, device, precision, arguments.repeats)
+    if device == "cpu":
+        print("not measured, for want of a GPU: bf16, peak GPU memory, and the times on one")
+
+
+if __name__ == "__main__":
+    main()
