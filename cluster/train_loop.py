@@ -27,20 +27,17 @@ from torch import Tensor
 
 from cluster import report, storage
 from cluster.config import TrainConfig
-from cluster.decode import decode_image
+from cluster.train_data import middle_of, read_pair, side_of
 from dmnet_core import __version__
 from dmnet_core.augment import random_crop
 from dmnet_core.checkpoint import load_checkpoint, save_checkpoint
-from dmnet_core.inference import PreparedPair, fuse_prepared, prepare_pair
+from dmnet_core.inference import fuse_prepared
 from dmnet_core.losses import Chance, LossWeights, StageLoss
 from dmnet_core.metrics import METRICS, fusion_metrics
 from dmnet_core.model import DMNet, DMNetConfig
 from dmnet_core.ranges import from_unit
 
 Row = dict[str, Any]
-MAX_PIXELS = 2**24
-VALIDATION_SIDE = 512
-"""Pixels; the middle of a larger validation pair is fused."""
 FINAL_SHARE = 0.02
 """Of the peak learning rate, at the end of the cosine."""
 
@@ -67,32 +64,6 @@ class Progress:
         if config.max_minutes:
             shares.append(self.seconds / 60 / config.max_minutes)
         return min(1.0, max(shares))
-
-
-def decode_pair(row: Row) -> Row:
-    """Return a pair's luminance as 16-bit levels, decoded once for all epochs.
-
-    In:  pair_id, ir_url, vis_url (str).
-    Out: pair_id, ir, vis (bytes of uint16), height, width, reason ("" or why it can't be trained on).
-    """
-    out = {"pair_id": row["pair_id"], "ir": b"", "vis": b"", "height": 0, "width": 0, "reason": ""}
-    try:
-        pair = read_pair(row)
-    # The edge of the step: the driver counts and names it.
-    except Exception as error:
-        return out | {"reason": " ".join(str(error).split())[:300]}
-    height, width = pair.ir.shape
-    sides = {name: from_unit(getattr(pair, name), "uint16").tobytes() for name in ("ir", "vis")}
-    return out | sides | {"height": height, "width": width}
-
-
-def read_pair(row: Row) -> PreparedPair:
-    """Return a pair of the index as the network takes it."""
-    ir, vis = (
-        decode_image(storage.read_bytes(row[f"{side}_url"]), max_pixels=MAX_PIXELS)
-        for side in ("ir", "vis")
-    )
-    return prepare_pair(ir, vis)
 
 
 def network_config(config: TrainConfig) -> DMNetConfig:
@@ -126,7 +97,8 @@ class _Worker:
 
     def __init__(self, config: TrainConfig, validation: list[Row], num_pairs: int) -> None:
         context = ray.train.get_context()
-        self.rank, self.world = context.get_world_rank(), context.get_world_size()
+        self.rank: int = context.get_world_rank()
+        self.world: int = context.get_world_size()
         self.config = config
         self.num_pairs = num_pairs
         torch.set_num_threads(config.cpus_per_worker)
@@ -149,7 +121,7 @@ class _Worker:
             StageLoss(self.model, weights),
             parallel_strategy_kwargs={"find_unused_parameters": True},
         )
-        self.validation = [(row["pair_id"], _middle(read_pair(row))) for row in validation]
+        self.validation = [(row["pair_id"], middle_of(read_pair(row))) for row in validation]
         self.folder = tempfile.TemporaryDirectory()
         self.writer = SummaryWriter(self.folder.name) if self.rank == 0 else None
 
@@ -229,7 +201,7 @@ class _Worker:
                 local_shuffle_seed=hash((config.seed, self.progress.epoch, turn)) % 2**31,
             ):
                 (row,) = batch.to_pylist()
-                pair = (_image(row, "ir"), _image(row, "vis"))
+                pair = (side_of(row, "ir"), side_of(row, "vis"))
                 cut.append(random_crop(*pair, side, crops, tones=config.vary_tones))
                 names.append(row["pair_id"])
                 if len(cut) == self._crops_at(side):
@@ -389,18 +361,3 @@ def _settings(config: TrainConfig) -> dict[str, Any]:
     if config.checkpoint_url:
         settings["checkpoint_url"] = storage.redact_url(config.checkpoint_url).rsplit("/", 1)[-1]
     return settings
-
-
-def _image(row: Row, side: str) -> Tensor:
-    levels = np.frombuffer(row[side], dtype=np.uint16).reshape(row["height"], row["width"])
-    return torch.from_numpy(levels.astype(np.float32) / 65535)
-
-
-def _middle(pair: PreparedPair) -> PreparedPair:
-    height, width = pair.ir.shape
-    top, left = max(0, height - VALIDATION_SIDE) // 2, max(0, width - VALIDATION_SIDE) // 2
-    cut = (slice(top, top + VALIDATION_SIDE), slice(left, left + VALIDATION_SIDE))
-    return PreparedPair(
-        np.ascontiguousarray(pair.ir[cut]), np.ascontiguousarray(pair.vis[cut]), None,
-        pair.ir_range, pair.vis_range,
-    )  # fmt: skip

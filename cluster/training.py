@@ -20,6 +20,7 @@ import pandas as pd
 from cluster import storage
 from cluster.config import TrainConfig
 from cluster.pair_index import load_index
+from cluster.train_data import decode_pair
 from dmnet_core.checkpoint import load_checkpoint
 
 Row = dict[str, Any]
@@ -61,7 +62,7 @@ def train_dmnet(config: TrainConfig) -> TrainingReport:
     )
     pairs = pd.concat([load_index(url)[0] for url in config.index_urls], ignore_index=True)
     pairs = pairs[["pair_id", "ir_url", "vis_url"]]
-    held_out, rest = _hold_out(pairs, config)
+    held_out, rest = hold_out(pairs, config)
     _check_start(config)
     _check_same_training(config)
     urls = {
@@ -89,7 +90,7 @@ def train_dmnet(config: TrainConfig) -> TrainingReport:
     return TrainingReport(_read_history(urls["history"]), num_pairs, urls, problem)
 
 
-def _hold_out(pairs: pd.DataFrame, config: TrainConfig) -> tuple[pd.DataFrame, pd.DataFrame]:
+def hold_out(pairs: pd.DataFrame, config: TrainConfig) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the validation pairs and the rest; which ones depends on their names and the seed."""
     order = [sha256(f"{config.seed}/{name}".encode()).digest() for name in pairs["pair_id"]]
     places = sorted(range(len(pairs)), key=order.__getitem__)
@@ -148,7 +149,7 @@ def _run(
     from ray.train.torch import TorchTrainer
 
     from cluster.session import ray_session
-    from cluster.train_loop import decode_pair, train_loop
+    from cluster.train_loop import train_loop
 
     claimed = config.num_workers * config.cpus_per_worker
     with ray_session(config.ray_address, claimed):

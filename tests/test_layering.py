@@ -11,7 +11,7 @@ FORBIDDEN = {
     "jobs": {"ray", "torch", "fsspec", "zarr", "pyarrow", "numpy"},
 }
 STORAGE_ONLY = {"fsspec", "s3fs", "zarr", "pyarrow"}
-STEPS = ("steps.py", "decode.py", "storage.py", "pair_index.py")
+STEPS = ("steps.py", "decode.py", "storage.py", "pair_index.py", "scoring.py", "train_data.py")
 
 
 def imported(path: Path) -> set[str]:

@@ -1,0 +1,75 @@
+"""What training does before any worker starts: holding pairs out, decoding, sharing out the time."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cluster import storage
+from cluster.config import TrainConfig
+from cluster.train_data import VALIDATION_SIDE, decode_pair, middle_of, read_pair, side_of
+from cluster.train_loop import Progress, network_config, stage_epochs
+from cluster.training import hold_out
+from tests.e2e.archives import png, write_archive
+
+
+def config_of(**options):
+    return TrainConfig(index_urls=("i.csv",), output_url="o", **options)
+
+
+def row_of(archive, pair_id):
+    return {"pair_id": pair_id} | {f"{s}_url": f"{archive}/{s}/{pair_id}.png" for s in ("ir", "vis")}
+
+
+def test_a_decoded_pair_is_the_prepared_pair_to_16_bits(tmp_path):
+    write_archive(str(tmp_path), 1)
+    row = row_of(tmp_path, "day/000")
+    decoded = decode_pair(row)
+    assert decoded["reason"] == ""
+    pair = read_pair(row)
+    for side in ("ir", "vis"):
+        np.testing.assert_allclose(side_of(decoded, side).numpy(), getattr(pair, side), atol=1e-5)
+
+
+def test_a_pair_that_cannot_be_read_says_why(tmp_path):
+    write_archive(str(tmp_path), 1)
+    row = row_of(tmp_path, "day/000")
+    storage.put_bytes(row["vis_url"], png(np.zeros((20, 20), np.uint8)))
+    assert "expected one size" in decode_pair(row)["reason"]
+    assert "size" not in decode_pair(row_of(tmp_path, "none"))["reason"]
+    assert decode_pair(row_of(tmp_path, "none"))["reason"]
+
+
+def test_held_out_pairs_are_the_same_whatever_else_is_in_the_index():
+    names = pd.DataFrame({"pair_id": [f"{n}" for n in range(50)]})
+    held_out, rest = hold_out(names, config_of(validation_pairs=5))
+    assert len(held_out) == 5 and len(rest) == 45
+    assert not set(held_out["pair_id"]) & set(rest["pair_id"])
+    again, _ = hold_out(names.iloc[::-1], config_of(validation_pairs=5))
+    assert set(again["pair_id"]) == set(held_out["pair_id"])
+    other, _ = hold_out(names, config_of(validation_pairs=5, seed=1))
+    assert set(other["pair_id"]) != set(held_out["pair_id"])
+    with pytest.raises(ValueError, match="expected more than --validation-pairs"):
+        hold_out(names, config_of(validation_pairs=50))
+
+
+def test_a_large_validation_pair_is_cut_to_its_middle(tmp_path):
+    write_archive(str(tmp_path), 1, 700, 400)
+    pair = read_pair(row_of(tmp_path, "day/000"))
+    middle = middle_of(pair)
+    assert middle.ir.shape == (VALIDATION_SIDE, 400)
+    np.testing.assert_array_equal(middle.vis, pair.vis[94 : 94 + VALIDATION_SIDE])
+
+
+def test_progress_is_the_furthest_of_epochs_steps_and_minutes():
+    config = config_of(epochs=(5, 15), max_steps=100, max_minutes=10.0)
+    assert Progress(epoch=10).share(config) == 0.5
+    assert Progress(epoch=1, step=70).share(config) == 0.7
+    assert Progress(epoch=1, step=7, seconds=540).share(config) == 0.9
+    assert Progress(epoch=99).share(config) == 1.0
+
+
+def test_ablations_choose_the_network_and_the_stages():
+    config = config_of(without=("dm", "two-stage"), epochs=(5, 15))
+    assert network_config(config).without == ("dm",)
+    assert stage_epochs(config) == (0, 20)
+    assert stage_epochs(config_of(epochs=(5, 15))) == (5, 15)
