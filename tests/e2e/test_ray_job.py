@@ -33,6 +33,8 @@ def ray_head(tmp_path):
             [
                 str(BIN / "ray"), "start", "--head", "--block", f"--port={port}",
                 "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}",
+                # its own, so that another Ray on the machine is not in its way
+                f"--dashboard-agent-listen-port={free_port()}",
                 "--num-cpus=4", "--object-store-memory=500000000", "--disable-usage-stats",
             ],
             start_new_session=True, stdout=log, stderr=log, env=environment,
