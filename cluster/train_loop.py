@@ -108,7 +108,7 @@ class _Worker:
         if config.checkpoint_url is not None:
             given = load_checkpoint(storage.read_bytes(config.checkpoint_url)).model
             self.model.load_state_dict(given.state_dict())
-        self.model.to(self.device)
+        self.model.to(self.device, memory_format=torch.channels_last)
         self.average = torch.optim.swa_utils.AveragedModel(
             self.model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(config.ema)
         )

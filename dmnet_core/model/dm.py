@@ -48,16 +48,24 @@ class DM(nn.Module):
     def forward(self, z_0: Tensor, noise: Tensor) -> Tensor:
         """Return the latent map (B, dim, H * stride, W * stride)."""
         weights = self.step_logits.softmax(dim=1)  # (stages, S)
+        batch, num_steps = len(z_0), len(self.steps)
+        # The crops of training share a pass; whole images, a step each, stay in a CPU's cache.
+        groups = [range(num_steps)] if self.training else [range(i, i + 1) for i in range(num_steps)]
         stages: list[Tensor] = []
-        for index, step in enumerate(self.steps):
-            t = torch.full((z_0.shape[0],), step, dtype=torch.int64, device=z_0.device)
-            features = self.unet.features(self.noising(z_0, t, noise[:, index]), t)
-            for stage, feature in enumerate(features):
-                weighted = weights[stage, index] * feature
-                if index == 0:
-                    stages.append(weighted)
-                else:
-                    stages[stage] = stages[stage] + weighted
+        for group in groups:
+            t = torch.tensor([self.steps[i] for i in group], device=z_0.device)
+            t = t.repeat_interleave(batch)  # (len(group) * B,)
+            noised = self.noising(
+                z_0.repeat(len(group), 1, 1, 1), t, torch.cat([noise[:, i] for i in group])
+            )
+            for stage, features in enumerate(self.unet.features(noised, t)):
+                of_step = features.unflatten(0, (len(group), batch))  # (len(group), B, C, h, w)
+                for i, feature in zip(group, of_step, strict=True):
+                    weighted = weights[stage, i] * feature
+                    if i == 0:
+                        stages.append(weighted)
+                    else:
+                        stages[stage] = stages[stage] + weighted
         latent = self.head[0](stages[0])
         for conv, stage_map in zip(list(self.head)[1:], stages[1:], strict=True):
             latent = conv(F.interpolate(F.silu(latent), scale_factor=2.0) + stage_map)

@@ -9,6 +9,8 @@ Shapes: B batch, C channels, H and W height and width; every map is (B, C, H, W)
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -34,16 +36,46 @@ class TransposedAttention(nn.Module):
         self.project = nn.Conv2d(dim, dim, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the attended map, (B, C, H, W)."""
-        batch, dim, height, width = x.shape
-        heads = (batch, self.num_heads, dim // self.num_heads, height * width)
-        query, key, value = (
-            part.reshape(heads) for part in self.qkv_depthwise(self.qkv(x)).chunk(3, dim=1)
-        )  # (B, heads, C/heads, H*W)
-        query, key = F.normalize(query, dim=-1), F.normalize(key, dim=-1)
-        attention = (query @ key.transpose(-2, -1) * self.temperature).softmax(dim=-1)
-        out: Tensor = self.project((attention @ value).reshape(batch, dim, height, width))
+        """Return the attended map, (B, C, H, W).
+
+        One product of queries and keys with themselves holds their norms and their cosines; the map
+        and the last projection are one C x C matrix, so that pixels are touched twice and never
+        copied. In float32 throughout: sums over a whole image overflow the halves.
+        """
+        dim, channels = x.shape[1], x.shape[1] // self.num_heads
+        query_key, value = self.qkv_depthwise(self.qkv(x)).split((2 * dim, dim), dim=1)
+        with torch.autocast(x.device.type, enabled=False):
+            products = _Products.apply(_pixels(query_key).float())  # (B, 2 C, 2 C)
+            norms = products.diagonal(dim1=1, dim2=2).clamp(min=1e-24).sqrt()  # (B, 2 C)
+            cosines = (products / (norms[:, :, None] * norms[:, None, :]))[:, :dim, dim:]
+            heads = cosines.unflatten(1, (-1, channels)).unflatten(3, (-1, channels))
+            within = heads.diagonal(dim1=1, dim2=3)  # (B, C/heads, C/heads, heads)
+            attention = (within.permute(0, 3, 1, 2) * self.temperature).softmax(dim=-1)
+            weights = self.project.weight[:, :, 0, 0].unflatten(1, (-1, channels)).transpose(0, 1)
+            mixed = (weights @ attention).transpose(1, 2).flatten(2)  # (B, C, C)
+        attended = _pixels(value) @ mixed.to(value.dtype).transpose(1, 2)  # (B, H*W, C)
+        out: Tensor = attended.unflatten(1, x.shape[2:]).permute(0, 3, 1, 2)
         return out
+
+
+class _Products(torch.autograd.Function):
+    """x^T x of (B, N, C); the slope in x's own layout, where autograd's has it transposed and copied."""
+
+    @staticmethod
+    def forward(context: Any, x: Tensor) -> Tensor:
+        context.save_for_backward(x)
+        return x.transpose(1, 2) @ x
+
+    @staticmethod
+    def backward(context: Any, slope: Tensor) -> Tensor:  # type: ignore[override]
+        (x,) = context.saved_tensors
+        out: Tensor = x @ (slope + slope.transpose(1, 2))
+        return out
+
+
+def _pixels(x: Tensor) -> Tensor:
+    """Return (B, C, H, W) as (B, H*W, C), no copy where it lies channels last."""
+    return x.permute(0, 2, 3, 1).flatten(1, 2)
 
 
 class GatedFeedForward(nn.Module):
@@ -60,7 +92,13 @@ class GatedFeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, C, H, W)."""
-        gate, value = self.depthwise(self.expand(x)).chunk(2, dim=1)
+        # Each branch by itself: views of a joint map are strided, and GELU on those is ten times slower.
+        gate, value = (
+            F.conv2d(F.conv2d(x, expand), depthwise, padding=1, groups=len(depthwise))
+            for expand, depthwise in zip(
+                self.expand.weight.chunk(2), self.depthwise.weight.chunk(2), strict=True
+            )
+        )  # (B, hidden, H, W)
         out: Tensor = self.project(F.gelu(gate) * value)
         return out
 
