@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 
 import pandas as pd
 
+from cluster.plain_text import printable
 from dmnet_core.metrics import METRICS
 
 DECIMALS = dict.fromkeys(METRICS, 3) | {"EN": 2, "SD": 2, "SF": 2, "AG": 2}
@@ -63,7 +65,7 @@ def markdown(table: pd.DataFrame, title: str, note: str) -> str:
     lines = [title + "."]
     for name, group in table.groupby("set", sort=False):
         if name:
-            lines += ["", f"### {_plain(str(name))}"]
+            lines += ["", f"### {_literal(str(name))}"]
         lines += ["", "| method | pairs | " + " | ".join(METRICS) + " |"]
         lines += ["|---|---|" + "---|" * len(METRICS)]
         for cells in _ranked(group, ("**", "**"), ("<u>", "</u>")):
@@ -74,10 +76,7 @@ def markdown(table: pd.DataFrame, title: str, note: str) -> str:
 def csv(table: pd.DataFrame, stretch: str) -> str:
     """Return the table as CSV with full precision; no cell begins as a spreadsheet's formula does."""
     buffer = io.StringIO()
-    safe = {
-        name: [f"'{text}" if text[:1] in tuple("=+-@\t\r") else text for text in table[name]]
-        for name in ("set", "method")
-    }
+    safe = {name: [_no_formula(_plain(str(text))) for text in table[name]] for name in ("set", "method")}
     table.assign(**safe, stretch=stretch).to_csv(buffer, index=False)
     return buffer.getvalue()
 
@@ -128,7 +127,15 @@ def _ranked(group: pd.DataFrame, best: tuple[str, str], second: tuple[str, str])
 
 
 def _plain(text: str) -> str:
-    """Return text that is no markup and moves no cursor."""
-    shown = text.encode("ascii", "backslashreplace").decode()
-    shown = "".join(letter if letter.isprintable() else "?" for letter in shown)
-    return shown.replace("<", "&lt;").replace("|", "\\|")
+    """Return text in ASCII that moves no cursor."""
+    return printable(text.encode("ascii", "backslashreplace").decode())
+
+
+def _literal(text: str) -> str:
+    """Return text that Markdown shows as it is: no markup, link, picture or HTML."""
+    escaped = re.sub(r"([\\`*_{}\[\]()#!|~:@.])", r"\\\1", _plain(text))
+    return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _no_formula(text: str) -> str:
+    return f"'{text}" if text.lstrip()[:1] in tuple("=+-@") else text

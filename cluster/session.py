@@ -1,17 +1,25 @@
-"""Starts or joins Ray, and sees to it that the workers find this package."""
+"""Starts or joins Ray, and sees to it that the workers find this package.
+
+A Ray that is started here is this user's alone (docs/security.md): it listens on loopback, asks for a
+token, and keeps its files in a folder that nobody else enters.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
 import os
+import secrets
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 import ray
 import ray.data
+from ray._private import ray_constants
+from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
 REPO_ROOT = Path(__file__).resolve().parents[1]
 JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
@@ -20,6 +28,15 @@ MIN_LOCAL_CPUS = 4
 """Logical CPUs of a local Ray: with fewer, readers and actors can wait for each other for ever."""
 SPARE_CPUS = 2
 """Logical CPUs that actors must leave to the reading and writing tasks."""
+LOOPBACK_SWITCH = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""With 0, Ray takes 127.0.0.1 as its address on every system, and then each of its servers binds to
+it. `_node_ip_address` does not do it: Ray replaces a loopback address by an outer one."""
+LOCAL_TOKEN = secrets.token_hex(32)
+"""Of the Ray that this process starts. Ray's own is a file that every user may read."""
+SOCKET_PATH_BYTES = 107
+"""Longest path of a Unix socket."""
+SESSION_PATH_BYTES = 72
+"""What Ray adds to its folder for one: /session_<time>_<pid>/sockets/plasma_store."""
 
 
 @contextmanager
@@ -37,22 +54,28 @@ def ray_session(address: str | None, actor_cpus: float) -> Iterator[float]:
     if address is None:
         cpus = max(MIN_LOCAL_CPUS, os.cpu_count() or 1, int(actor_cpus) + SPARE_CPUS)
         options |= {"address": "local", "num_cpus": cpus, "include_dashboard": False}
-        options |= {"_node_ip_address": "127.0.0.1"}
+        options |= {"_temp_dir": _private_folder()}
     else:
         options["address"] = address
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else a warning about GPUs
-    try:
-        ray.init(logging_level=logging.ERROR, log_to_driver=False, **options)
-    except ConnectionError as error:
-        raise ValueError(
-            f"Ray cluster {address!r} can't be reached ({error}), expected host:port or "
-            "ray://host:port of a running cluster: check RAY_ADDRESS"
-        ) from error
-    try:
-        _quiet_ray_data()
-        yield float(ray.cluster_resources().get("CPU", 0))
-    finally:
-        ray.shutdown()
+    with _closed_to_others() if address is None else nullcontext():
+        try:
+            ray.init(logging_level=logging.ERROR, log_to_driver=False, **options)
+        except ConnectionError as error:
+            raise ValueError(
+                f"Ray cluster {address!r} can't be reached ({error}), expected host:port or "
+                "ray://host:port of a running cluster: check RAY_ADDRESS"
+            ) from error
+        except Exception as error:  # Ray has no class of its own for a node that starts too slowly
+            raise ValueError(
+                f"Ray did not start ({' '.join(str(error).split())[:200]}), expected a node within "
+                "its time limit: run the same command again when the machine is less busy"
+            ) from error
+        try:
+            _quiet_ray_data()
+            yield float(ray.cluster_resources().get("CPU", 0))
+        finally:
+            ray.shutdown()
 
 
 def actor_claim(cluster_cpus: float, num_actors: int, wanted: float) -> float:
@@ -67,6 +90,52 @@ def actor_claim(cluster_cpus: float, num_actors: int, wanted: float) -> float:
     if wanted <= share:
         return wanted
     return float(int(share)) if share >= 1 else int(share * 100) / 100
+
+
+@contextmanager
+def _closed_to_others() -> Iterator[None]:
+    """Set what makes a Ray that is started within listen on loopback and ask for a token."""
+    settings = {LOOPBACK_SWITCH: "0", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": LOCAL_TOKEN}
+    settings |= {"RAY_enable_metrics_collection": "0"}  # its port is the one that asks for no token
+    before = {name: os.environ.pop(name, None) for name in (*settings, "RAY_AUTH_TOKEN_PATH")}
+    os.environ |= settings
+    # Read from the environment when Ray was imported: for this process, too late to be set there.
+    clusters, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
+    _read_token_settings()
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = clusters
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            os.environ |= {} if value is None else {name: value}
+        _read_token_settings()
+
+
+def _read_token_settings() -> None:
+    """Have Ray take its token and whether to ask for one from the environment again."""
+    AuthenticationTokenLoader.instance().reset_cache()
+    Config.initialize("")
+
+
+def _private_folder() -> str:
+    """Return a folder for Ray's files inside one that this user alone enters.
+
+    Ray itself opens its folder to every user, who could then put code in the workers' way.
+    """
+    base = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+    folder = os.path.join(base, f"dmnet-{os.getuid()}")
+    with suppress(FileExistsError):
+        os.mkdir(folder, 0o700)
+    found = os.lstat(folder)
+    if not os.path.isdir(folder) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        folder = tempfile.mkdtemp(prefix="dmnet-", dir=base)  # someone else was there first
+    if len(os.fsencode(folder)) > SOCKET_PATH_BYTES - SESSION_PATH_BYTES:
+        raise ValueError(
+            f"Ray's folder would be {folder!r}, expected a path of at most "
+            f"{SOCKET_PATH_BYTES - SESSION_PATH_BYTES} bytes: set RAY_TMPDIR=/tmp"
+        )
+    return os.path.join(folder, "ray")
 
 
 def _runtime_env(*, joins: bool) -> dict[str, Any]:

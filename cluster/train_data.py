@@ -13,6 +13,7 @@ from torch import Tensor
 
 from cluster import storage
 from cluster.decode import decode_image
+from cluster.plain_text import one_line
 from dmnet_core.inference import PreparedPair, prepare_pair
 from dmnet_core.ranges import from_unit
 
@@ -33,7 +34,7 @@ def decode_pair(row: Row) -> Row:
         pair = read_pair(row)
     # The edge of the step: the driver counts and names it.
     except Exception as error:
-        return out | {"reason": " ".join(str(error).split())[:300]}
+        return out | {"reason": one_line(error)[:300]}
     height, width = pair.ir.shape
     sides = {name: from_unit(getattr(pair, name), "uint16").tobytes() for name in ("ir", "vis")}
     return out | sides | {"height": height, "width": width}

@@ -1,6 +1,7 @@
 """Checkpoints: safetensors with the network config and a model card in the metadata.
 
-Nothing is unpickled: a file that is not safetensors is refused.
+Nothing is unpickled: a file that is not safetensors is refused. Nothing in a file is believed before
+it was checked: a network is built only once its config is of a sane size and fits the file's tensors.
 """
 
 from __future__ import annotations
@@ -19,6 +20,23 @@ from dmnet_core.model import DMNet, DMNetConfig
 
 SHIPPED_WEIGHTS = Path(__file__).parent / "weights" / "compact.safetensors"
 MAX_HEADER_BYTES = 16 * 2**20
+MAX_DETAIL = 300
+"""Letters of a message that may quote a file."""
+DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+"""Of weights on disk."""
+LARGEST = {
+    "dim": 4096, "num_heads": 4096, "num_dtb_layers": 64, "num_dib_layers": 64,
+    "num_decoder_layers": 64, "ffn_expansion": 64, "unet_base": 4096, "unet_multipliers": 64,
+    "unet_res_blocks": 64, "unet_groups": 4096, "dm_stride": 64, "num_noise_steps": 100_000,
+    "feature_steps": 100_000,
+}  # fmt: skip
+"""Largest number that a config's field may hold, the paper's times 16 at least; the least is 1."""
+MAX_ITEMS = 16
+"""Of a field that is a list."""
+REFUSED = (
+    SafetensorError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RuntimeError,
+)  # fmt: skip
+"""What hostile bytes make the parsers and the network's constructor raise; RecursionError too."""
 
 
 @dataclass(frozen=True)
@@ -54,17 +72,13 @@ def load_checkpoint(
     expected = "expected a safetensors file written by jobs/train_dmnet.py"
     try:
         tensors = load_tensors(data)
-        metadata = _metadata(data)
-        config = DMNetConfig.from_dict(json.loads(metadata["config"]))
-        card = {str(key): str(value) for key, value in json.loads(metadata["card"]).items()}
-    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{name} is no DMNet checkpoint ({error!r}), {expected}") from error
+        config, card = _described(_metadata(data))
+        _check_tensors(tensors, config)
+    except REFUSED as error:
+        detail = repr(error)[:MAX_DETAIL]
+        raise ValueError(f"{name} is no DMNet checkpoint ({detail}), {expected}") from error
     model = DMNet(config)
-    try:
-        model.load_state_dict({key: value.float() for key, value in tensors.items()})
-    except RuntimeError as error:
-        detail = str(error).splitlines()[0]
-        raise ValueError(f"{name}: the weights do not fit ({detail}), {expected}") from error
+    model.load_state_dict({key: value.float() for key, value in tensors.items()})
     model = model.to(device).eval()
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Checkpoint(model, card, hashlib.sha256(data).hexdigest())
@@ -79,6 +93,37 @@ def save_checkpoint(
     }
     metadata = {"config": json.dumps(model.config.to_dict()), "card": json.dumps(card)}
     return save_tensors(tensors, metadata)
+
+
+def _described(metadata: dict[str, str]) -> tuple[DMNetConfig, dict[str, str]]:
+    """Return the config and the card of a file's metadata."""
+    values, card = json.loads(metadata["config"]), json.loads(metadata["card"])
+    if not isinstance(values, dict) or not isinstance(card, dict):
+        raise ValueError("config or card is no JSON object")
+    for field, value in values.items():
+        items = value if isinstance(value, list) else [value]
+        kinds: tuple[type, ...] = (int, float) if field == "ffn_expansion" else (int,)
+        low, high = (1, LARGEST[field]) if field in LARGEST else (0, 0)
+        if len(items) > MAX_ITEMS:
+            raise ValueError(f"{field} has {len(items)} items, expected at most {MAX_ITEMS}")
+        if field in LARGEST and not all(type(n) in kinds and low <= n <= high for n in items):
+            raise ValueError(f"{field} is {value!r}, expected a number from {low} to {high}")
+    return DMNetConfig.from_dict(values), {str(key): str(value) for key, value in card.items()}
+
+
+def _check_tensors(tensors: dict[str, torch.Tensor], config: DMNetConfig) -> None:
+    """Raise ValueError where the tensors are not those of the network, which is not built for it."""
+    with torch.device("meta"):
+        wanted = DMNet(config).state_dict()
+    for key in sorted(wanted.keys() ^ tensors.keys()):
+        what = "missing" if key in wanted else "not one of the network's"
+        raise ValueError(f"tensor {key!r} is {what}")
+    for key, tensor in tensors.items():
+        if tensor.shape != wanted[key].shape or tensor.dtype not in DTYPES:
+            raise ValueError(
+                f"tensor {key!r} is {tensor.dtype} of {tuple(tensor.shape)}, expected a float of "
+                f"{tuple(wanted[key].shape)}"
+            )
 
 
 def _metadata(data: bytes) -> dict[str, str]:

@@ -8,6 +8,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from cluster.config import STRETCHES, EvaluateConfig  # noqa: E402
 from cluster.evaluation import evaluate  # noqa: E402
+from cluster.plain_text import one_line, printable  # noqa: E402
 from cluster.storage import redact_url  # noqa: E402
 
 
@@ -49,7 +50,7 @@ def parse_arguments(arguments: list[str] | None = None) -> EvaluateConfig:
             ray_address=given.ray_address,
         )
     except ValueError as error:
-        parser.error(str(error))
+        parser.error(one_line(error))
 
 
 def main() -> int:
@@ -58,13 +59,13 @@ def main() -> int:
     try:
         evaluation = evaluate(config)
     except (ValueError, OSError) as error:
-        print(f"evaluate: {error}", file=sys.stderr)
+        print(f"evaluate: {one_line(error)}", file=sys.stderr)
         return 2
     print(evaluation.text)
     for name, url in evaluation.urls.items():
-        print(f"  {name:<8}  {redact_url(url)}")
+        print(f"  {name:<8}  {printable(redact_url(url))}")
     if evaluation.problem:
-        print(f"evaluate: {evaluation.problem}", file=sys.stderr)
+        print(f"evaluate: {one_line(evaluation.problem)}", file=sys.stderr)
     return 1 if evaluation.problem else 0
 
 

@@ -8,6 +8,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from cluster.config import IndexConfig  # noqa: E402
 from cluster.pair_index import build_index  # noqa: E402
+from cluster.plain_text import one_line, printable  # noqa: E402
+from cluster.storage import redact_url  # noqa: E402
 
 
 def parse_arguments(arguments: list[str] | None = None) -> IndexConfig:
@@ -31,7 +33,7 @@ def parse_arguments(arguments: list[str] | None = None) -> IndexConfig:
             vis_pattern=given.vis_pattern,
         )
     except ValueError as error:
-        parser.error(str(error))
+        parser.error(one_line(error))
 
 
 def main() -> int:
@@ -40,11 +42,14 @@ def main() -> int:
     try:
         report = build_index(config)
     except (ValueError, OSError) as error:
-        print(f"index_archive: {error}", file=sys.stderr)
+        print(f"index_archive: {one_line(error)}", file=sys.stderr)
         return 2
-    print(f"{report.num_pairs} pairs in {report.index_url}")
+    index, unmatched = (
+        printable(redact_url(url)) for url in (report.index_url, report.unmatched_url)
+    )
+    print(f"{report.num_pairs} pairs in {index}")
     for reason, count in sorted(report.num_unmatched.items()):
-        print(f"{count} names without a pair ({reason}), listed in {report.unmatched_url}")
+        print(f"{count} names without a pair ({reason}), listed in {unmatched}")
     return 0
 
 

@@ -11,7 +11,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from cluster.plain_text import one_line, printable  # noqa: E402
 from cluster.sample import write_sample_archive  # noqa: E402
+from cluster.storage import redact_url  # noqa: E402
 
 
 def main() -> int:
@@ -24,11 +26,11 @@ def main() -> int:
     try:
         report = write_sample_archive(arguments.output, arguments.pairs, arguments.seed)
     except (ValueError, OSError) as error:
-        print(f"make_sample: {error}", file=sys.stderr)
+        print(f"make_sample: {one_line(error)}", file=sys.stderr)
         return 2
     print(f"{report.num_pairs} pairs, {report.num_written} files written")
-    print(f"  infrared  {report.ir_url}")
-    print(f"  visible   {report.vis_url}")
+    print(f"  infrared  {printable(redact_url(report.ir_url))}")
+    print(f"  visible   {printable(redact_url(report.vis_url))}")
     return 0
 
 

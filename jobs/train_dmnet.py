@@ -7,6 +7,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from cluster.config import TrainConfig  # noqa: E402
+from cluster.plain_text import one_line, printable  # noqa: E402
 from cluster.report import print_table  # noqa: E402
 from cluster.storage import redact_url  # noqa: E402
 from cluster.training import train_dmnet  # noqa: E402
@@ -69,7 +70,7 @@ def parse_arguments(arguments: list[str] | None = None) -> TrainConfig:
             }
         )
     except ValueError as error:
-        parser.error(str(error))
+        parser.error(one_line(error))
 
 
 def main() -> int:
@@ -78,15 +79,15 @@ def main() -> int:
     try:
         report = train_dmnet(config)
     except (ValueError, OSError) as error:
-        print(f"train_dmnet: {error}", file=sys.stderr)
+        print(f"train_dmnet: {one_line(error)}", file=sys.stderr)
         return 2
     if report.problem:
-        print(f"train_dmnet: {report.problem}", file=sys.stderr)
+        print(f"train_dmnet: {one_line(report.problem)}", file=sys.stderr)
         return 1
     last = report.history.iloc[-1].dropna()
     print_table(
         {"pairs": report.num_pairs, **{name: f"{value:.5g}" for name, value in last.items()}}
-        | {name: redact_url(url) for name, url in report.urls.items()}
+        | {name: printable(redact_url(url)) for name, url in report.urls.items()}
     )
     return 0
 

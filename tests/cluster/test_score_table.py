@@ -48,9 +48,23 @@ def test_the_best_is_bold_and_the_second_underlined_as_printed():
 
 
 def test_names_run_nothing_in_a_report():
-    group = "=1+1<script>|\x1b[2J"
-    scores, problems = frames([("1", group, "x", 1.0), ("1", group, "y", 0.5)])
+    hostile = "=1+1<script>|\x1b[2J![x](http://x.example)"
+    groups = [hostile, " \t=2+2", "-3+3", "\r@4", "\uff1d5", "\u202ea&lt;"]
+    scores, problems = frames(
+        [(str(n), group, method, 1.0) for n, group in enumerate(groups) for method in ("x", "y")]
+    )
     table = score_table.means(scores, problems, ["x", "y"])
-    for text in (score_table.markdown(table, "t", ""), score_table.terminal(table, "t", "")):
-        assert "<script" not in text and "\x1b[2J" not in text
-    assert "\n'=1+1" in score_table.csv(table, "none")
+    shown = [
+        score_table.markdown(table, "t", ""),
+        score_table.terminal(table, "t", ""),
+        score_table.csv(table, "none"),
+    ]
+    for text in shown:
+        assert text.isascii() and text.replace("\n", "").isprintable()
+    markdown, _, csv = shown
+    assert "<script" not in markdown and "![" not in markdown and "\\!\\[x\\]" in markdown
+    assert "http:" not in markdown and "&amp;lt;" in markdown and "\\|" in markdown
+    cells = [row.split(",")[0].strip('"') for row in csv.splitlines()[1:]]
+    assert len(cells) == 2 * len(groups) + 2
+    assert all(cell.lstrip()[:1] not in tuple("=+-@") for cell in cells)
+    assert "\n'=1+1" in csv and "\n'-3+3" in csv

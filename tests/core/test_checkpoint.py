@@ -1,6 +1,7 @@
 """Checkpoints: what was saved comes back, anything else is refused, the shipped one is there."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -11,6 +12,16 @@ from dmnet_core.checkpoint import SHIPPED_WEIGHTS, load_checkpoint, save_checkpo
 from dmnet_core.inference import fuse
 from dmnet_core.model import DMNet
 from tests.core.test_model import TINY
+
+
+class Hostile:
+    """Makes a folder where it is unpickled."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
 
 
 def test_a_checkpoint_comes_back_with_its_config_card_and_weights():
@@ -40,6 +51,81 @@ def test_a_checkpoint_comes_back_with_its_config_card_and_weights():
 def test_bytes_that_are_no_checkpoint_are_refused(data):
     with pytest.raises(ValueError, match="safetensors file written by jobs/train_dmnet.py"):
         load_checkpoint(data)
+
+
+def tiny_file(*, config=None, card="{}", change=None, drop=()):
+    """Return a checkpoint of the tiny network with something hostile in it."""
+    torch.manual_seed(0)
+    tensors = {name: value for name, value in DMNet(TINY).state_dict().items() if name not in drop}
+    tensors |= change or {}
+    text = json.dumps(TINY.to_dict() | (config or {}))
+    return save(tensors, {"config": text, "card": card})
+
+
+def file_of(header, length=None):
+    """Return a safetensors file of any header, which may lie about its length."""
+    return (len(header) if length is None else length).to_bytes(8, "little") + header
+
+
+FIRST = next(iter(DMNet(TINY).state_dict()))
+SHAPE = DMNet(TINY).state_dict()[FIRST].shape
+HOSTILE = {
+    "header longer than the file": file_of(b"{}", 2**63),
+    "header of four gigabytes": file_of(b"{}", 2**32),
+    "header that is no JSON": file_of(b"{'a': os.system('true')}"),
+    "header that is a list": file_of(b"[]"),
+    "header nested deeply": file_of(b"[" * 100_000),
+    "metadata of a wrong type": file_of(b'{"__metadata__": [1]}'),
+    "metadata of numbers": file_of(b'{"__metadata__": {"config": 1, "card": 2}}'),
+    "tensor outside the file": file_of(b'{"a":{"dtype":"F32","shape":[9],"data_offsets":[0,36]}}'),
+    "tensor of a huge shape": file_of(
+        b'{"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,0]}}'
+    ),
+    "config that is no JSON": save({"a": torch.zeros(1)}, {"config": "{", "card": "{}"}),
+    "config nested deeply": save({"a": torch.zeros(1)}, {"config": "[" * 100_000, "card": "{}"}),
+    "config that is a list": save({"a": torch.zeros(1)}, {"config": "[]", "card": "{}"}),
+    "card that is a list": tiny_file(card="[]"),
+    "width as text": tiny_file(config={"dim": "16"}),
+    "width as a truth value": tiny_file(config={"num_heads": True}),
+    "no heads": tiny_file(config={"num_heads": 0}),
+    "width of a million": tiny_file(config={"dim": 10**6, "num_heads": 1}),
+    "a billion layers": tiny_file(config={"num_dtb_layers": 10**9}),
+    "a billion noise steps": tiny_file(config={"num_noise_steps": 10**9}),
+    "many stages": tiny_file(config={"unet_multipliers": [1] * 1000}),
+    "an infinite number": tiny_file(config={"ffn_expansion": float("inf")}),
+    "an unknown field": tiny_file(config={"\x1b[2J\n": 1}),
+    "parts that are no names": tiny_file(config={"without": [{}]}),
+    "tensor missing": tiny_file(drop=[FIRST]),
+    "tensor too many": tiny_file(change={"more\x1b[2J\n": torch.zeros(1)}),
+    "tensor of another shape": tiny_file(change={FIRST: torch.zeros(7)}),
+    "tensor of whole numbers": tiny_file(change={FIRST: torch.zeros(SHAPE, dtype=torch.int64)}),
+    "tensor of complex numbers": tiny_file(change={FIRST: torch.zeros(SHAPE, dtype=torch.complex64)}),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_file_is_refused_in_one_line(name):
+    told = "is no DMNet checkpoint .*, expected a safetensors file written by jobs/train_dmnet.py"
+    with pytest.raises(ValueError, match=told) as caught:
+        load_checkpoint(HOSTILE[name])
+    message = str(caught.value)
+    assert message.isprintable() and len(message) < 600
+
+
+def test_the_file_that_the_hostile_ones_are_made_of_is_a_checkpoint():
+    assert load_checkpoint(tiny_file()).model.config == TINY
+
+
+def test_a_checkpoint_that_is_a_pickle_runs_nothing(tmp_path):
+    path = tmp_path / "weights.pt"
+    torch.save({"model": Hostile(tmp_path / "pwned")}, path)
+    for name in ("weights.pt", "weights.safetensors"):
+        (tmp_path / name).write_bytes(path.read_bytes())
+        with pytest.raises(ValueError, match="is no DMNet checkpoint"):
+            load_checkpoint(tmp_path / name)
+    assert not (tmp_path / "pwned").exists()
+    torch.load(path, weights_only=False)
+    assert (tmp_path / "pwned").exists()  # so it was hostile
 
 
 def test_the_shipped_weights_are_small_and_have_a_card():
