@@ -1,20 +1,22 @@
 """Image bytes to an array, or a reason why not; the first thing that `read_window` does.
 
-The content decides what a file is, not its name. A file that was cut short never counts as whole,
-and its size is read from the header before any pixel is decoded.
+The content decides what a file is, not its name. A file that was cut short never counts as whole
+(`cluster.whole`), and its size is read from the header before any pixel is decoded.
 """
 
 from __future__ import annotations
 
 import io
-import re
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError
+
+from cluster.whole import JpegScans, find_flaw
 
 REASONS = {
     "missing_partner": "only one side of the pair was found",
@@ -29,6 +31,7 @@ REASONS = {
     "size_mismatch": "the two sides differ in height or width",
     "too_small": "a side is shorter than 8 pixels",
     "no_finite_pixels": "an image has no finite value",
+    "crashed": "the process ended each time that the pair was read or fused",
     "failed": "any other error, named in the detail",
 }
 """Every reason for which a pair is rejected, and what it means. Nothing else is ever written."""
@@ -49,12 +52,14 @@ OTHER_CONTENT = (
     (b"PK\x03\x04", "a ZIP archive"),
     (b"\x1f\x8b", "a gzip file: decompress it first"),
 )
-SCALAR_MODES = {"I": np.float32, "F": np.float32, "I;16": np.uint16, "I;16B": np.uint16}
-JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]", re.DOTALL)  # none within a scan's data
-JPEG_END = b"\xff\xd9"
+BMP_HEADER_BYTES = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
+"""What byte 14 of a BMP says; text that begins with BM says otherwise."""
 
-STRIP_TAGS = ((273, 279), (324, 325))
-"""TIFF tags of the offsets and byte counts of strips and of tiles."""
+PHOTOMETRIC, BITS_PER_SAMPLE, SAMPLES_PER_PIXEL, SAMPLE_FORMAT = 262, 258, 277, 339
+WHITE_IS_ZERO, UNSIGNED, SIGNED = 0, 1, 2
+"""TIFF tags, and values of them, that Pillow does not act upon for every type."""
+NATIVE_ORDER = {"F;32BF": "F;32NF", "I;16BS": "I;16NS", "I;32BS": "I;32NS"}
+"""How Pillow names big-endian samples, and what they are once libtiff has unpacked them."""
 
 ImageFile.LOAD_TRUNCATED_IMAGES = False
 
@@ -64,6 +69,8 @@ class BadImage(ValueError):
 
     def __init__(self, reason: str, detail: str) -> None:
         assert reason in REASONS, reason
+        # Parsers quote the file, and a terminal obeys what a file may hold.
+        detail = "".join(letter if letter.isprintable() else "?" for letter in detail)
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail
@@ -73,8 +80,8 @@ def decode_image(data: bytes, *, max_pixels: int) -> NDArray[np.generic]:
     """Return (H, W) or (H, W, 3) pixels, upright by the file's EXIF orientation.
 
     8-bit sources give uint8 (palette, 1-bit, alpha and CMYK become grey or RGB, alpha is dropped),
-    16-bit grey gives uint16, 32-bit integers and floats give float32. Colour of 16 bits a channel
-    comes as 8 bits. Of several pages, the first.
+    16-bit grey gives uint16, signed and 32-bit integers and floats give float32. Colour of 16 bits a
+    channel comes as 8 bits. Of several pages or frames, the first.
 
     Args:
         data: the whole file.
@@ -92,10 +99,14 @@ def decode_image(data: bytes, *, max_pixels: int) -> NDArray[np.generic]:
         try:
             with Image.open(io.BytesIO(data), formats=[kind]) as image:
                 _check_pixels(image.width, image.height, max_pixels)
-                _check_strips(image, len(data))
+                tags: Mapping[int, Any] = getattr(image, "tag_v2", {})
+                if flaw := find_flaw(data, kind, tags):
+                    raise BadImage(*flaw)
+                _mend_tiles(image, tags)
                 image.load()
-                _check_end(data, kind)
-                return _to_array(ImageOps.exif_transpose(image))
+                if kind == "JPEG":
+                    _check_scans(image, data)
+                return _to_array(ImageOps.exif_transpose(image), tags)
         except BadImage:
             raise
         # A parser that is given damaged bytes may raise anything; all of it means one thing here.
@@ -115,7 +126,7 @@ def _no_other_limit() -> Iterator[None]:
 
 def _content_type(data: bytes) -> str:
     for kind, starts in MAGIC.items():
-        if data.startswith(starts) and (kind != "WEBP" or data[8:12] in (b"WEBP", b"")):
+        if data.startswith(starts) and _is_really(kind, data):
             return kind
         if any(len(data) < len(start) and start.startswith(data) for start in starts):
             raise BadImage("truncated", f"{len(data)} bytes, the beginning of a {kind} signature")
@@ -125,8 +136,18 @@ def _content_type(data: bytes) -> str:
             raise BadImage("wrong_type", f"the content is {what}")
     raise BadImage(
         "wrong_type",
-        f"{len(data)} bytes that begin with {data[:8]!r}, expected {', '.join(FORMATS)}",
+        f"{len(data)} bytes that begin with {data[:8]!r}, expected {', '.join(FORMATS)}: write the "
+        "file as one of them",
     )
+
+
+def _is_really(kind: str, data: bytes) -> bool:
+    """Return whether a file with a short signature goes on as its kind does, as far as it goes."""
+    if kind == "WEBP":
+        return b"WEBP".startswith(data[8:12])
+    if kind == "BMP" and len(data) >= 18:
+        return int.from_bytes(data[14:18], "little") in BMP_HEADER_BYTES
+    return True
 
 
 def _check_pixels(width: int, height: int, max_pixels: int) -> None:
@@ -138,64 +159,107 @@ def _check_pixels(width: int, height: int, max_pixels: int) -> None:
         )
 
 
-def _check_end(data: bytes, kind: str) -> None:
-    """Raise where the pixels were complete but the file is not: it was cut within its last bytes."""
-    if kind == "PNG":
-        whole = b"IEND\xaeB`\x82" in data[-4096:]
-    elif kind == "JPEG":
-        whole = _jpeg_has_end(data)
-    elif kind == "WEBP":
-        whole = len(data) >= 8 + int.from_bytes(data[4:8], "little")
-    elif kind == "BMP":
-        whole = len(data) >= int.from_bytes(data[2:6], "little")
-    else:
-        whole = True  # TIFF has no end mark; see _check_strips
-    if not whole:
-        raise BadImage("truncated", f"{len(data)} bytes of {kind} without its end mark")
+def _check_scans(image: Image.Image, data: bytes) -> None:
+    """Raise where a JPEG was cut within a scan and given an end mark.
+
+    Costs a second decoding: libjpeg makes up what is missing, and Pillow does not pass its warning on.
+    """
+    with Image.open(io.BytesIO(JpegScans(data).with_filler()), formats=["JPEG"]) as filled:
+        if filled.tobytes() != image.tobytes():
+            raise BadImage(
+                "truncated",
+                f"{len(data)} bytes of JPEG whose pixels end before its end mark, expected the whole "
+                "file: copy it again",
+            )
 
 
-def _check_strips(image: Image.Image, num_bytes: int) -> None:
-    """Raise where a strip or tile of a TIFF ends after the file does."""
-    tags = getattr(image, "tag_v2", {})
-    for offset_tag, count_tag in STRIP_TAGS:
-        for offset, count in zip(tags.get(offset_tag, ()), tags.get(count_tag, ()), strict=False):
-            if offset + count > num_bytes:
-                raise BadImage(
-                    "truncated", f"{num_bytes} bytes of TIFF whose pixels end at {offset + count}"
-                )
+def _mend_tiles(image: Image.Image, tags: Mapping[int, Any]) -> None:
+    """Correct how Pillow would read samples of a TIFF, where it would take their bytes wrongly.
 
-
-def _jpeg_has_end(data: bytes) -> bool:
-    """Walk the segments, so that a thumbnail's end mark inside one does not count."""
-    position = 2
-    while found := JPEG_MARKER.search(data, position):
-        if found.group() == JPEG_END:
-            return True
-        start = found.end()
-        position = start + max(2, int.from_bytes(data[start : start + 2], "big"))
-    return False
+    These are compressed big-endian floats and signed integers, and uncompressed planes of 16 bits.
+    """
+    if not tags:
+        return
+    deep = 16 in tags.get(BITS_PER_SAMPLE, ())
+    order = "B" if getattr(tags, "prefix", b"II") == b"MM" else "L"
+    mended = []
+    for tile in getattr(image, "tile", []):
+        codec, args = tile.codec_name, tile.args
+        if codec == "libtiff" and args[0] in NATIVE_ORDER:
+            args = (NATIVE_ORDER[args[0]], *args[1:])
+        elif codec == "raw" and deep and args[0] in tuple("RGB"):
+            args = (f"{args[0]};16{order}", *args[1:])
+        mended.append(tile._replace(args=args))
+    image.tile = mended  # type: ignore[attr-defined]
 
 
 def _damaged(data: bytes, kind: str, error: Exception) -> BadImage:
-    said = f"{type(error).__name__}: {error}".replace("\n", " ")[:200]
-    try:
-        _check_end(data, kind)
-    except BadImage as cut:
-        return BadImage("truncated", f"{cut.detail} ({said})")
+    cause = _cause(data, kind, error)
+    said = " ".join(f"{type(cause).__name__}: {cause}".split())[:200]
+    layout, num_bands = "", 1
+    with suppress(Exception):  # the same damage may stop these too: then what was said first counts
+        tags = _tiff_tags(data) if kind == "TIFF" else {}
+        if flaw := find_flaw(data, kind, tags):
+            return BadImage(*flaw)
+        if tags:
+            num_bands = tags.get(SAMPLES_PER_PIXEL, 1)
+            sample_format = tags.get(SAMPLE_FORMAT, (UNSIGNED,))[0]
+            layout = f" of {tags[BITS_PER_SAMPLE][0]} bits x {num_bands}, sample format {sample_format}"
+    if num_bands not in (1, 2, 3, 4) or "unknown pixel mode" in said:
+        return BadImage(
+            "wrong_type",
+            f"a {kind}{layout}, expected grey or RGB of 8 or 16 bits, or grey of 32-bit numbers: "
+            "convert the file",
+        )
     short = isinstance(error, EOFError) or any(
-        word in str(error).lower() for word in ("truncated", "not enough", "decoder error -2")
+        word in str(error).lower() for word in ("truncated", "not enough")
     )
-    return BadImage("truncated" if short else "unreadable", f"{len(data)} bytes of {kind}: {said}")
+    return BadImage(
+        "truncated" if short else "unreadable",
+        f"{len(data)} bytes of {kind} that can't be decoded ({said}), expected an undamaged file: "
+        "write it again",
+    )
 
 
-def _to_array(image: Image.Image) -> NDArray[np.generic]:
-    if image.mode in SCALAR_MODES:
-        return np.ascontiguousarray(np.asarray(image).astype(SCALAR_MODES[image.mode]))
-    if image.mode.startswith("I;16"):
-        return np.ascontiguousarray(np.asarray(image).astype(np.uint16))
-    if image.mode in ("1", "L", "LA", "La"):
-        return np.array(image.convert("LA" if image.mode == "La" else image.mode).convert("L"))
+def _tiff_tags(data: bytes) -> Mapping[int, Any]:
+    """Return the tags of a TIFF's first page, also where Pillow opens none."""
+    file = io.BytesIO(data)
+    header = file.read(16 if data[2:3] == b"+" or data[3:4] == b"+" else 8)
+    tags = TiffImagePlugin.ImageFileDirectory_v2(header)
+    file.seek(tags.next)
+    tags.load(file)
+    return tags
+
+
+def _cause(data: bytes, kind: str, error: Exception) -> Exception:
+    """Return what the parser said, where Pillow says only that no parser took the file."""
+    if isinstance(error, UnidentifiedImageError):
+        try:
+            Image.OPEN[kind][0](io.BytesIO(data), "")
+        except Exception as cause:
+            return cause
+    return error
+
+
+def _to_array(image: Image.Image, tags: Mapping[int, Any]) -> NDArray[np.generic]:
+    mode = image.mode
+    sample_format = tags.get(SAMPLE_FORMAT, (UNSIGNED,))[0]
+    if mode.startswith("I;16"):
+        counts = np.asarray(image).astype(np.uint16)
+        inverted = tags.get(PHOTOMETRIC) == WHITE_IS_ZERO
+        return ~counts if inverted else counts
+    if mode == "I":
+        numbers = np.asarray(image)
+        if tags.get(BITS_PER_SAMPLE) == (32,) and sample_format == UNSIGNED:
+            numbers = numbers.view(np.uint32)
+        return numbers.astype(np.float32)
+    if mode == "F":
+        return np.array(image, dtype=np.float32)
+    if mode == "L" and sample_format == SIGNED:
+        return np.asarray(image).view(np.int8).astype(np.float32)
+    if mode in ("1", "L", "LA", "La"):
+        return np.array(image.convert("LA" if mode == "La" else mode).convert("L"))
     colour = np.array(image.convert("RGB"))
-    if image.mode in ("P", "PA") and (colour == colour[..., :1]).all():
+    if mode in ("P", "PA") and (colour == colour[..., :1]).all():
         return np.ascontiguousarray(colour[..., 0])
     return colour

@@ -144,7 +144,7 @@ def match_pairs(
         several = [side for side in SIDES if len(sides[side]) > 1]
         if several:
             detail = "; ".join(
-                f"{side}: {', '.join(file.path for file in sides[side])}" for side in several
+                f"{side}: {', '.join(repr(file.path) for file in sides[side])}" for side in several
             )
             unmatched.append(_unmatched(pair_id, "ambiguous", detail, urls))
         elif len(urls) == 1:
@@ -190,7 +190,7 @@ def _checked(table: pd.DataFrame, index_url: str) -> pd.DataFrame:
     needed = ("pair_id", "ir_url", "vis_url")
     if missing := [column for column in needed if column not in table]:
         raise ValueError(
-            f"{name} has no column {', '.join(missing)} (it has {', '.join(map(str, table))}), "
+            f"{name} has no column {', '.join(missing)} (it has {', '.join(map(repr, table))}), "
             "expected pair_id, ir_url and vis_url"
         )
     if not len(table):

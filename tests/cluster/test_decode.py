@@ -10,6 +10,7 @@ import tifffile
 from PIL import Image
 
 from cluster.decode import REASONS, BadImage, decode_image
+from cluster.whole import ADAM7
 
 GREY = np.random.default_rng(0).integers(0, 256, (20, 30), dtype=np.uint8)
 COLOUR = np.random.default_rng(1).integers(0, 256, (20, 30, 3), dtype=np.uint8)
@@ -45,6 +46,20 @@ def test_deep_tiffs_keep_their_values(byteorder, dtype):
     pixels = (WIDE.astype(np.float64) / 4 - (0 if dtype == "uint16" else 5000)).astype(dtype)
     decoded = decode(tiff(pixels, byteorder=byteorder, photometric="minisblack"))
     np.testing.assert_array_equal(decoded.astype(np.float64), pixels.astype(np.float64))
+
+
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@pytest.mark.parametrize("planes", ["contig", "separate"])
+def test_colour_of_sixteen_bits_comes_as_its_upper_eight(byteorder, planes):
+    deep = np.dstack([WIDE, WIDE[::-1], WIDE[:, ::-1]])
+    stored = deep if planes == "contig" else np.moveaxis(deep, 2, 0)
+    decoded = decode(tiff(stored, photometric="rgb", planarconfig=planes, byteorder=byteorder))
+    np.testing.assert_array_equal(decoded, deep >> 8)
+
+
+def test_the_lowest_count_may_be_white():
+    decoded = decode(tiff(WIDE, photometric="miniswhite"))
+    np.testing.assert_array_equal(decoded, 65535 - WIDE)
 
 
 def test_sixteen_bit_grey_png_keeps_its_counts():
@@ -85,6 +100,65 @@ def test_a_whole_jpeg_is_read_and_a_cut_one_never(options):
         assert caught.value.reason == "truncated", length
 
 
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_rows": 1}])
+def test_a_cut_jpeg_with_an_end_mark_is_never_read(options):
+    data = encode(COLOUR, "JPEG", quality=95, **options)
+    assert decode(data).shape == COLOUR.shape
+    first_scan = data.index(b"\xff\xda")
+    # a byte from the end may hold nothing but the bits that fill it up
+    for length in range(first_scan, len(data) - 4, 7):
+        with pytest.raises(BadImage) as caught:
+            decode(data[:length] + b"\xff\xd9")
+        assert caught.value.reason in ("truncated", "unreadable"), length
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "BMP", "WEBP"])
+def test_no_beginning_of_a_file_is_read_as_the_whole(kind):
+    data = encode(COLOUR, kind)
+    assert decode(data).shape == COLOUR.shape
+    lengths = range(1, len(data), 11)
+    if kind == "TIFF":  # its directory lies behind the pixels, and padding behind that
+        lengths = range(1, len(data) - 64, 11)
+    for length in lengths:
+        with pytest.raises(BadImage) as caught:
+            decode(data[:length])
+        assert caught.value.reason in ("truncated", "unreadable"), length
+
+
+def test_a_png_whose_pixels_end_early_is_truncated_and_an_interlaced_one_is_whole():
+    for interlace, rows in ((0, 20), (1, 20), (0, 19), (1, 19)):
+        passes = ADAM7 if interlace else ((0, 0, 1, 1),)
+        kept = GREY[:rows]
+        lines = [
+            b"\0" + line.tobytes()
+            for left, top, step_x, step_y in passes
+            for line in kept[top::step_y, left::step_x]
+        ]
+        whole = png_chunks(30, rows, 8, b"".join(lines), interlace)
+        np.testing.assert_array_equal(decode(whole), kept)
+        with pytest.raises(BadImage) as caught:
+            decode(png_chunks(30, rows, 8, b"".join(lines)[:-1], interlace))
+        assert caught.value.reason == "truncated"
+
+
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@pytest.mark.parametrize("options", [{}, {"compression": "zlib"}])
+def test_every_depth_and_order_of_tiff_is_itself_or_refused(byteorder, options):
+    for dtype in "int8 uint8 int16 uint16 int32 uint32 float16 float32 float64 uint64".split():
+        kind = np.finfo(dtype) if dtype.startswith("f") else np.iinfo(dtype)
+        pixels = (WIDE / 65536 * min(float(kind.max), 1e3)).astype(dtype)
+        pixels[0, :2] = kind.min, kind.max
+        data = tiff(pixels, byteorder=byteorder, photometric="minisblack", **options)
+        try:
+            decoded = decode(data)
+        except BadImage as bad:
+            assert bad.reason == "wrong_type"
+            assert dtype in ("float16", "float64", "uint64") or (dtype, byteorder) == ("uint32", ">")
+        else:
+            np.testing.assert_array_equal(decoded, pixels.astype(decoded.dtype))
+            assert np.can_cast(pixels.dtype, decoded.dtype) or decoded.dtype == np.float32
+
+
 @pytest.mark.parametrize("length", [4, 30, 0.5, -1])
 def test_a_cut_png_or_tiff_is_never_read(length):
     for data in (encode(GREY), encode(GREY, "TIFF"), tiff(WIDE), encode(GREY, "BMP")):
@@ -121,20 +195,34 @@ def test_what_is_no_image_has_its_reason(data, reason):
     assert caught.value.reason in REASONS
 
 
-def png_header(width, height, bits=1):
+def png_chunks(width, height, bits, rows, interlace=0):
     def chunk(kind, body):
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
-    header = struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(
-        b"IEND", b""
-    )
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, interlace))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def test_damaged_bytes_give_an_image_or_a_printable_reason():
+    random = np.random.default_rng(3)
+    files = [encode(COLOUR, kind) for kind in ("PNG", "JPEG", "TIFF", "BMP", "WEBP")] + [tiff(WIDE)]
+    outcomes = set()
+    for number in range(1200):
+        data = bytearray(files[number % len(files)])
+        for place in random.integers(0, len(data) if number % 2 else 100, 3):
+            data[place] = random.integers(256)
+        try:
+            outcomes.add(decode(bytes(data)).dtype)
+        except BadImage as bad:
+            outcomes.add(bad.reason)
+            assert bad.detail.isprintable()
+    assert {"unreadable", "truncated", np.dtype(np.uint8)} <= outcomes
 
 
 @pytest.mark.parametrize(("width", "height"), [(30000, 30000), (2**31 - 1, 1), (1001, 1000)])
 def test_too_many_pixels_are_refused_from_the_header(width, height):
     with pytest.raises(BadImage) as caught:
-        decode(png_header(width, height))
+        decode(png_chunks(width, height, 1, b""))
     assert caught.value.reason == "too_many_pixels"
 
 

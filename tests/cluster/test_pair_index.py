@@ -122,3 +122,14 @@ def test_folders_without_a_common_name_say_so(tmp_path):
         (tmp_path / side / name).write_bytes(b"x")
     with pytest.raises(ValueError, match="--ir-pattern"):
         build(tmp_path, "pairs.parquet")
+
+
+def test_no_message_obeys_what_a_name_holds(tmp_path):
+    names = ["\x1b[2J\n.png", "\x1b[2J\n.jpg"]
+    _, unmatched = match_pairs(listing(*names), listing(names[0]))
+    (row,) = unmatched
+    assert row["reason"] == "ambiguous" and row["detail"].isprintable()
+    (tmp_path / "pairs.csv").write_text("pair_id,ir_url,\x1b[2J\n1,a,b\n")
+    with pytest.raises(ValueError, match="no column vis_url") as caught:
+        load_index(str(tmp_path / "pairs.csv"))
+    assert str(caught.value).isprintable()
