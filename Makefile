@@ -5,7 +5,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO := demo
 
-.PHONY: demo test test-fast test-s3 lint clean
+ROUNDS ?= 25
+SEED ?= 1
+
+.PHONY: demo test test-fast test-s3 chaos lint clean
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -27,6 +30,10 @@ test-fast: $(READY)
 # The tests on object storage alone; DMNET_TEST_S3_ENDPOINT and AWS_* name another server than moto's.
 test-s3: $(READY)
 	$(BIN)/python -m pytest -k s3
+
+# Kills at random moments, ROUNDS times; the table goes into docs/reliability.md.
+chaos: $(READY)
+	$(BIN)/python -m tests.chaos.rounds --rounds $(ROUNDS) --seed $(SEED)
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -77,7 +77,11 @@ class FuseConfig:
     max_pixels: int = 16_777_216
     """Largest height x width that is decoded; larger pairs are rejected from their header."""
     reprocess: bool = False
-    """Fuse again where the ledger holds another fingerprint."""
+    """Fuse again where the ledger holds another fingerprint, and try rejected pairs again."""
+    prune: bool = False
+    """Remove the results of pairs that are no longer in the index."""
+    wait: bool = False
+    """Wait for another run that writes the output; else that is an error."""
     max_rejected: float = 1.0
     """Largest share of rejected pairs with which the job still exits 0, in [0, 1]."""
     dry_run: bool = False

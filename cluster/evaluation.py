@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pandas as pd
 
-from cluster import score_table, storage
+from cluster import fused_store, score_table, storage
 from cluster.config import REFERENCES, EvaluateConfig
 from cluster.pair_index import load_index, split_extension
 from cluster.report import duration
@@ -90,7 +90,7 @@ def _find_method(name: str, url: str) -> Method:
     """Say what lies at a URL: an output of fuse_archive, its store, or a folder of images."""
     url = storage.absolute_url(url)
     for store in (storage.join_url(url, "fused.zarr"), url):
-        if storage.read_store_attributes(store) is not None:
+        if fused_store.read_store_attributes(store) is not None:
             return Method(name, "store", store)
     return Method(name, "images", url)
 
@@ -111,8 +111,8 @@ def _find_images(
     for method in methods:
         found: dict[str, list[str]] = {}
         if method.kind == "store":
-            ids = {storage.escape_pair_id(name): name for name in sets}
-            for path in storage.list_fused(method.url):
+            ids = {fused_store.escape_pair_id(name): name for name in sets}
+            for path in fused_store.list_fused(method.url):
                 found.setdefault(ids.get(path, path), []).append(path)
         else:
             for file in storage.list_files(method.url):

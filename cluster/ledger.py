@@ -71,9 +71,9 @@ class LedgerWriter:
             part_url = storage.join_url(
                 self.ledger_url, f"part-{self.run_id}-{self.num_parts:06d}.parquet"
             )
-            storage.write_table(part_url, storage.typed_frame(self.rows, COLUMNS))
+            rows, self.rows = self.rows, []  # put once: a run that can't write its ledger ends
+            storage.write_table(part_url, storage.typed_frame(rows, COLUMNS))
             self.num_parts += 1
-            self.rows = []
         self.last_put = time.monotonic()
 
 

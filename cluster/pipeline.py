@@ -2,21 +2,25 @@
 
     load_index - read_ledger -> make_plan -> read_window -> FuseWindows -> write_window -> ledger
 
-What is made of the ledger in the end (metrics, rejects, run record, preview) is in results.
+All of it under the lease on the output, which one run holds at a time. What is made of the ledger in
+the end (metrics, rejects, run record, preview) is in results.
 """
 
 from __future__ import annotations
 
 import secrets
 import time
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
 import pandas as pd
 
-from cluster import report, results, storage
+from cluster import fused_store, report, results, storage
+from cluster.attempts import AttemptCounts
 from cluster.config import FuseConfig
+from cluster.lease import Lease
 from cluster.ledger import LedgerWriter, read_ledger
 from cluster.pair_index import load_index
 from cluster.plan import (
@@ -24,6 +28,7 @@ from cluster.plan import (
     SEED,
     URLS,
     Fingerprint,
+    Plan,
     check_fingerprint,
     make_fingerprint,
     make_plan,
@@ -47,7 +52,9 @@ def fuse_archive(config: FuseConfig) -> Summary:
     """Fuse every pair of an archive that is not done yet, and write every output.
 
     Raises:
-        ValueError, OSError: an input, a setting or a URL is wrong; one line, no pixel was written.
+        LeaseHeld: another run writes the output; nothing was done.
+        ValueError, OSError: an input, a setting or a URL is wrong, or storage fails; one line. The
+            same command goes on from where the ledger stands.
     """
     start = time.monotonic()
     config = _absolute(config)
@@ -56,66 +63,107 @@ def fuse_archive(config: FuseConfig) -> Summary:
     index, unmatched = load_index(config.index_url, config.ir_url, config.vis_url)
     checkpoint = _load_checkpoint(config)
     fingerprint = make_fingerprint(checkpoint, config)
-    stored = storage.read_store_attributes(output.store)
-    ledger = read_ledger(output.ledger)
-    if not config.reprocess:
-        check_fingerprint(stored, ledger, fingerprint, config.output_url)
-    plan = make_plan(index, ledger, fingerprint.digest, config.limit)
-    report.print_plan(plan, len(unmatched))
-    if config.dry_run:
-        return results.summarise(plan, unmatched)
-    if stored != (attributes := _store_attributes(checkpoint, fingerprint)):
-        storage.create_store(output.store, attributes)
     run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
-    run = _Run(config, output, fingerprint, run_id)
-    exit_reason = "failed"
+    run = _Run(config, output, fingerprint, Lease(config.output_url, run_id))
+    if config.dry_run:
+        plan = run.plan(index, unmatched)
+        return results.summarise(plan, unmatched)
+    run.lease.acquire(wait=config.wait)
     try:
-        if len(plan.todo):
-            run.fuse(plan.todo)
-        else:
-            print("nothing left to do: every pair is in the ledger with these settings")
-        exit_reason = "finished"
-    except KeyboardInterrupt:
-        exit_reason = "interrupted"
-        raise
+        plan = run.plan(index, unmatched)
+        attributes = _store_attributes(checkpoint, fingerprint)
+        if fused_store.read_store_attributes(output.store) != attributes:
+            fused_store.create_store(output.store, attributes)
+        now = run.work(plan, index, unmatched, start)
+        summary = results.judge(results.summarise(now, unmatched), now, config.max_rejected)
+        run.record(summary, "finished", start)
+        metrics = results.write_tables(output, run_id, index, now, unmatched)
+        if len(plan.todo) or not storage.exists(output.preview):
+            results.write_preview(output, metrics, config)
+        report.print_summary(summary, output.urls(), metrics, time.monotonic() - start)
+        return summary
     finally:
-        now = plan
-        if len(plan.todo):
-            now = make_plan(index, read_ledger(output.ledger), fingerprint.digest, config.limit)
-        summary = results.summarise(now, unmatched)
-        if exit_reason == "finished":
-            summary = results.judge(summary, now, config.max_rejected)
-        results.write_record(
-            output, run.run_id, config, fingerprint, summary, exit_reason, time.monotonic() - start
-        )
-    metrics = results.write_tables(output, run.run_id, index, now, unmatched)
-    if len(plan.todo) or not storage.exists(output.preview):
-        results.write_preview(output, metrics, config)
-    report.print_summary(summary, output.urls(), metrics, time.monotonic() - start)
-    return summary
+        run.lease.release()
 
 
 class _Run:
-    """One submission: its name, and what it writes."""
+    """One submission: what it was told, and what it writes under its lease."""
 
     def __init__(
-        self, config: FuseConfig, output: Output, fingerprint: Fingerprint, run_id: str
+        self, config: FuseConfig, output: Output, fingerprint: Fingerprint, lease: Lease
     ) -> None:
         self.config = config
         self.output = output
         self.fingerprint = fingerprint
-        self.run_id = run_id
+        self.lease = lease
+        self.ledger = LedgerWriter(output.ledger, lease.run_id)
+
+    def plan(self, index: pd.DataFrame, unmatched: list[dict[str, Any]]) -> Plan:
+        """Return what is left to do, and print it.
+
+        Raises:
+            ValueError: the output was made with other settings, and may not be reprocessed.
+        """
+        ledger = read_ledger(self.output.ledger)
+        if not self.config.reprocess:
+            stored = fused_store.read_store_attributes(self.output.store)
+            check_fingerprint(stored, ledger, self.fingerprint, self.config.output_url)
+        plan = self._subtract(index, ledger)
+        report.print_plan(plan, len(unmatched), prune=self.config.prune)
+        return plan
+
+    def work(
+        self, plan: Plan, index: pd.DataFrame, unmatched: list[dict[str, Any]], start: float
+    ) -> Plan:
+        """Do what the plan says; return the plan as it is then. A run that fails leaves its record."""
+        if not len(plan.todo):
+            print("nothing left to do: every pair is in the ledger with these settings")
+        try:
+            if self.config.prune and len(plan.gone):
+                self.prune(plan.gone)
+            if len(plan.todo):
+                self.fuse(plan.todo)
+            self.lease.check()
+            if not len(plan.todo) and not (self.config.prune and len(plan.gone)):
+                return plan
+            return self._subtract(index, read_ledger(self.output.ledger))
+        except storage.StorageError:
+            raise  # there is nowhere to leave a record
+        except BaseException as error:
+            reason = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            with suppress(OSError, ValueError):  # the first error counts
+                now = self._subtract(index, read_ledger(self.output.ledger))
+                self.record(results.summarise(now, unmatched), reason, start)
+            raise
+
+    def record(self, summary: Summary, exit_reason: str, start: float) -> None:
+        """Write the run's record."""
+        seconds = time.monotonic() - start
+        results.write_record(
+            self.output, self.lease.run_id, self.config, self.fingerprint, summary, exit_reason, seconds
+        )
+
+    def _subtract(self, index: pd.DataFrame, ledger: pd.DataFrame) -> Plan:
+        digest, limit = self.fingerprint.digest, self.config.limit
+        return make_plan(index, ledger, digest, limit, retry_rejected=self.config.reprocess)
+
+    def prune(self, gone: pd.DataFrame) -> None:
+        """Remove the pixels of pairs that left the index; the ledger says so before they go."""
+        self.ledger.append(gone.assign(status="pruned").to_dict("records"))
+        self.ledger.flush()
+        for zarr_path in gone["zarr_path"]:
+            self.lease.check()
+            fused_store.delete_fused(self.output.store, zarr_path)
 
     def fuse(self, todo: pd.DataFrame) -> None:
         """Send the pairs through the three steps, and their rows into the ledger."""
-        config = self.config
+        config, ledger = self.config, self.ledger
         wanted = config.cpus_per_actor if config.gpus_per_actor == 0 else 1
-        ledger = LedgerWriter(self.output.ledger, self.run_id)
         progress = report.Progress(len(todo))
         rows = todo[[*KEYS, *URLS]].assign(
-            window=0, zarr_path=[storage.escape_pair_id(name) for name in todo["pair_id"]]
+            window=0, zarr_path=[fused_store.escape_pair_id(name) for name in todo["pair_id"]]
         )
-        storage.create_parent_groups(self.output.store, rows["zarr_path"])
+        fused_store.create_parent_groups(self.output.store, rows["zarr_path"])
         # Here, so that a run with nothing to do is done before Ray would be imported.
         from cluster.session import actor_claim, ray_session
 
@@ -127,6 +175,7 @@ class _Run:
                     batch_size=None, prefetch_batches=0, batch_format="pyarrow"
                 ):
                     done: list[dict[str, Any]] = cast(Any, batch).to_pylist()
+                    self.lease.check()
                     ledger.append(done)
                     progress.add(len(done), sum(row["status"] == "rejected" for row in done))
             finally:
@@ -137,6 +186,7 @@ class _Run:
         import ray.data
 
         config = self.config
+        attempts = _CountedAttempts()
         per_block = max(config.batch_size, -(-len(rows) // MAX_BLOCKS))
         blocks = [rows.iloc[i : i + per_block] for i in range(0, len(rows), per_block)]
         actor_options = {
@@ -148,10 +198,12 @@ class _Run:
             "output_dtype": config.output_dtype,
             "precision": config.precision,
             "seed": SEED,
+            "attempts": attempts,
         }
+        read_options = {"max_pixels": config.max_pixels, "attempts": attempts}
         return (
             ray.data.from_pandas(blocks)
-            .map(cast(Any, read_window), fn_kwargs={"max_pixels": config.max_pixels}, num_cpus=READ_CPUS)
+            .map(cast(Any, read_window), fn_kwargs=read_options, num_cpus=READ_CPUS)
             .map_batches(
                 FuseWindows,
                 fn_constructor_kwargs=actor_options,
@@ -169,6 +221,31 @@ class _Run:
                 num_cpus=READ_CPUS,
             )
         )
+
+
+class _CountedAttempts:
+    """The counts of AttemptCounts in an actor beside the driver, which outlives what it counts."""
+
+    def __init__(self) -> None:
+        import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        self.counts = (
+            cast(Any, ray.remote(AttemptCounts))
+            .options(num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here)
+            .remote()
+        )
+
+    def begin(self, keys: list[str]) -> list[int]:
+        """See cluster.attempts."""
+        import ray
+
+        return cast(list[int], ray.get(self.counts.begin.remote(keys)))
+
+    def end(self, keys: list[str]) -> None:
+        """See cluster.attempts; nobody waits for it."""
+        self.counts.end.remote(keys)
 
 
 def _absolute(config: FuseConfig) -> FuseConfig:

@@ -19,7 +19,7 @@ from cluster import storage
 from cluster.config import FuseConfig
 from dmnet_core.checkpoint import Checkpoint
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Raise it when the stored arrays or the metrics change for the same input."""
 SEED = 0
 """Of DM's noise."""
@@ -49,6 +49,10 @@ class Plan:
     """Ledger rows that hold for the whole index now, with `position`, the row in the index."""
     todo: pd.DataFrame
     """The rows of `pairs` that the run fuses."""
+    gone: pd.DataFrame
+    """Ledger rows of pairs that were fused and have left the index; they are kept unless pruned."""
+    num_gone_otherwise: int
+    """Of those, made with other settings than the present ones."""
 
     @property
     def num_done(self) -> int:
@@ -118,7 +122,14 @@ def check_fingerprint(
     )
 
 
-def make_plan(index: pd.DataFrame, ledger: pd.DataFrame, digest: str, limit: int | None) -> Plan:
+def make_plan(
+    index: pd.DataFrame,
+    ledger: pd.DataFrame,
+    digest: str,
+    limit: int | None,
+    *,
+    retry_rejected: bool = False,
+) -> Plan:
     """Subtract the ledger from the index.
 
     Args:
@@ -126,6 +137,7 @@ def make_plan(index: pd.DataFrame, ledger: pd.DataFrame, digest: str, limit: int
         ledger: of `read_ledger`.
         digest: of the present fingerprint.
         limit: only the first this many pairs are part of the run.
+        retry_rejected: whether pairs that were rejected are tried again, whatever the reason.
     """
     pairs = index[KEYS + URLS].reset_index(drop=True)
     for side in ("ir", "vis"):
@@ -136,16 +148,22 @@ def make_plan(index: pd.DataFrame, ledger: pd.DataFrame, digest: str, limit: int
     for name in ("pair_id", *URLS):
         pairs[name] = pairs[name].astype("str")
     pairs["position"] = np.arange(len(pairs))
-    valid = ledger[(ledger["fingerprint"] == digest) & (ledger["window"] == 0)]
+    first = ledger[(ledger["window"] == 0) & (ledger["status"] != "pruned")]
+    valid = first[first["fingerprint"] == digest]
     current = valid.merge(pairs[[*KEYS, "position"]], on=KEYS).sort_values("position")
-    finished = current.loc[~current["reason"].isin(RETRIED), "position"].to_numpy()
+    again = current["status"] == "rejected" if retry_rejected else current["reason"].isin(RETRIED)
+    finished = current.loc[~again, "position"].to_numpy()
     open_rows = np.ones(len(pairs), dtype=bool)
     open_rows[finished] = False
     num_pairs = len(pairs) if limit is None else min(limit, len(pairs))
+    fused = first[first["status"] == "fused"]
+    gone = fused[~fused["pair_id"].isin(pairs["pair_id"])].reset_index(drop=True)
     return Plan(
         pairs=pairs.iloc[:num_pairs],
         current=current.reset_index(drop=True),
         todo=pairs.iloc[:num_pairs][open_rows[:num_pairs]],
+        gone=gone,
+        num_gone_otherwise=int((gone["fingerprint"] != digest).sum()),
     )
 
 

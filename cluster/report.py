@@ -12,8 +12,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from cluster import storage
+from cluster import fused_store, storage
 from cluster.decode import decode_image
+from cluster.plain_text import one_line, printable
 from cluster.plan import Plan
 from dmnet_core.inference import prepare_pair
 from dmnet_core.metrics import METRICS
@@ -64,7 +65,7 @@ class Progress:
         print(f"\r{self.line()}   " if self.live else self.line(), flush=True)
 
 
-def print_plan(plan: Plan, num_unmatched: int) -> None:
+def print_plan(plan: Plan, num_unmatched: int, *, prune: bool = False) -> None:
     """Print what a run would do."""
     unknown = int((plan.todo[["ir_size", "vis_size"]] < 0).to_numpy().sum())
     rows = {
@@ -76,6 +77,10 @@ def print_plan(plan: Plan, num_unmatched: int) -> None:
         "to read": size(plan.read_bytes) + (f" and {unknown} files of unknown size" if unknown else ""),
         "to write": f"about {size(plan.write_bytes)}",
     }
+    if len(plan.gone):
+        others = f", {plan.num_gone_otherwise} of other settings" if plan.num_gone_otherwise else ""
+        kept = "results removed" if prune else f"results kept{others}; --prune removes them"
+        rows["left the index"] = f"{len(plan.gone)} ({kept})"
     print_table(rows)
 
 
@@ -93,11 +98,11 @@ def print_summary(
     rows: dict[str, Any] = {
         "pairs": f"{summary.num_pairs} = {summary.num_fused} fused + {summary.num_rejected} rejected"
     }
-    rows |= {f"  {reason}": count for reason, count in summary.reasons.items()}
+    rows |= {f"  {printable(reason)}": count for reason, count in summary.reasons.items()}
     if len(metrics):
         rows["means"] = mean_metrics(metrics)
     rows["time"] = duration(seconds)
-    rows |= {name: storage.redact_url(url) for name, url in urls.items()}
+    rows |= {name: printable(storage.redact_url(url)) for name, url in urls.items()}
     print_table(rows)
 
 
@@ -151,9 +156,9 @@ def make_preview(
                 for side in ("ir", "vis")
             )
         except (OSError, ValueError) as error:
-            print(f"  preview leaves out {row['pair_id']!r}: {error}", file=sys.stderr)
+            print(f"  preview leaves out {row['pair_id']!r}: {one_line(error)}", file=sys.stderr)
             continue  # the source went away after it was fused: the picture does without it
-        fused = storage.read_fused(store_url, row["zarr_path"])
+        fused = fused_store.read_fused(store_url, row["zarr_path"])
         pair = prepare_pair(ir, vis, range_policy)
         shown_vis = vis if vis.dtype == np.uint8 else from_unit(pair.vis, "uint8")
         images = [from_unit(pair.ir, "uint8"), shown_vis, _to_8_bit(fused)]
@@ -186,8 +191,8 @@ def draw_strip(images: list[NDArray[np.generic]], pair_id: str) -> Image.Image:
     width = 3 * CELL_WIDTH + 2 * CELL_GAP
     strip = Image.new("RGB", (width, height + LABEL_HEIGHT + CELL_GAP), "white")
     draw = ImageDraw.Draw(strip)
-    printable = pair_id.encode("ascii", "replace").decode()[:48]
-    labels = (f"IR  {printable}", "VIS", "fused")
+    shown = printable(pair_id.encode("ascii", "replace").decode())[:48]
+    labels = (f"IR  {shown}", "VIS", "fused")
     for index, (image, label) in enumerate(zip(images, labels, strict=True)):
         left = index * (CELL_WIDTH + CELL_GAP)
         cell = Image.fromarray(image).convert("RGB").resize((CELL_WIDTH, height))

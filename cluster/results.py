@@ -27,6 +27,7 @@ VERSIONED = ("ray", "torch", "zarr", "numpy", "pillow")
 REJECTED_COLUMNS = ["pair_id", "reason", "detail", *URLS]
 METRICS_COLUMNS = [
     "pair_id", *METRICS, "height", "width", "bands", "dtype", *RANGES, "seconds", "zarr_path", *URLS,
+    "fingerprint",
 ]  # fmt: skip
 
 
@@ -124,17 +125,25 @@ def judge(summary: Summary, plan: Plan, max_rejected: float) -> Summary:
 def write_tables(
     output: Output, run_id: str, index: pd.DataFrame, plan: Plan, unmatched: list[Row]
 ) -> pd.DataFrame:
-    """Write metrics.parquet and rejected.parquet for the whole index; return the metrics."""
+    """Write metrics.parquet and rejected.parquet; return the metrics.
+
+    The metrics hold the pairs of the whole index and those that left it and were not pruned, each with
+    the fingerprint that it was made under; of the pairs of the index there is one fingerprint only. The
+    URLs are written without what may be secret, and returned as the index has them.
+    """
     fused, refused = (
         _with_index(plan.current[plan.current["status"] == status], index)
         for status in ("fused", "rejected")
     )
     carried = [name for name in index if name not in {*METRICS_COLUMNS, *KEYS, *URLS}]
     metrics = fused[[*METRICS_COLUMNS, *carried]]
-    _replace_parts(output.metrics, run_id, metrics)
+    if len(plan.gone):
+        before = storage.read_table(output.metrics)
+        metrics = pd.concat([metrics, _with_table(plan.gone, before)], ignore_index=True)
+    _replace_parts(output.metrics, run_id, _without_secrets(metrics))
     without = storage.typed_frame(unmatched, dict.fromkeys(REJECTED_COLUMNS, "str"))
     rejected = pd.concat([refused[REJECTED_COLUMNS], without], ignore_index=True)
-    _replace_parts(output.rejected, run_id, rejected)
+    _replace_parts(output.rejected, run_id, _without_secrets(rejected))
     return metrics
 
 
@@ -183,6 +192,21 @@ def _with_index(rows: pd.DataFrame, index: pd.DataFrame) -> pd.DataFrame:
     beside = index.drop(columns=[name for name in index if name in rows])
     taken = beside.iloc[rows["position"].to_numpy()].reset_index(drop=True)
     return pd.concat([rows.reset_index(drop=True), taken], axis=1)
+
+
+def _with_table(rows: pd.DataFrame, before: pd.DataFrame | None) -> pd.DataFrame:
+    """Return ledger rows with what the metrics table of an earlier run knows of their pairs besides."""
+    known = [name for name in METRICS_COLUMNS if name in rows]
+    if before is None:
+        return rows[known].assign(**dict.fromkeys(URLS, ""))
+    beside = before.drop(columns=[name for name in known if name in before and name != "pair_id"])
+    return rows[known].merge(beside, on="pair_id", how="left")
+
+
+def _without_secrets(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a table whose URLs have no user, password and query."""
+    urls = {name: frame[name].fillna("").map(storage.redact_url) for name in URLS}
+    return frame.assign(**urls)
 
 
 def _replace_parts(folder_url: str, run_id: str, frame: pd.DataFrame) -> None:

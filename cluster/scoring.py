@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cluster import storage
+from cluster import fused_store, storage
 from cluster.decode import decode_image
 from cluster.steps import explain
 from dmnet_core.inference import fused_luminance, prepare_pair
@@ -107,7 +107,7 @@ def _fused(
         fused = METHODS[method.name](*sources)[0, 0].numpy() / 255
         return _levels(fused_luminance(fused.clip(0, 1), stretch))
     if method.kind == "store":
-        image = storage.read_fused(method.url, place, max_pixels=max_pixels)
+        image = fused_store.read_fused(method.url, place, max_pixels=max_pixels)
     else:
         image = decode_image(storage.read_bytes(place), max_pixels=max_pixels)
     return _levels(fused_luminance(image, stretch))

@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cluster import storage
+from cluster import fused_store, storage
+from cluster.attempts import MAX_ATTEMPTS, AttemptCounts, Attempts
 from cluster.decode import BadImage, decode_image
 from dmnet_core.checkpoint import load_checkpoint
 from dmnet_core.inference import (
@@ -42,8 +43,10 @@ INFERENCE_REASONS = {
 }
 
 
-def read_window(row: Row, *, max_pixels: int) -> Row:
+def read_window(row: Row, *, max_pixels: int, attempts: Attempts | None = None) -> Row:
     """Step 1 of 3: add the pixels of one window to its row.
+
+    A pair whose reading ended its process MAX_ATTEMPTS times is not begun again.
 
     In:  pair_id, ir_url, vis_url (str), and columns that are passed on.
     Out: the same row plus
@@ -54,9 +57,13 @@ def read_window(row: Row, *, max_pixels: int) -> Row:
          read_bytes, read_s     size of both files, seconds
     """
     start = time.perf_counter()
+    attempts = attempts or AttemptCounts()
+    key = f"read {row['pair_id']}"
     images: dict[str, NDArray[np.generic]] = {}
     reason, detail, read_bytes = "", "", 0
-    for side in ("ir", "vis"):
+    if attempts.begin([key])[0] >= MAX_ATTEMPTS:
+        reason, detail = "crashed", _crashed("read")
+    for side in () if reason else ("ir", "vis"):
         try:
             data = storage.read_bytes(row[f"{side}_url"])
             read_bytes += len(data)
@@ -66,6 +73,7 @@ def read_window(row: Row, *, max_pixels: int) -> Row:
             reason, detail = explain(error)
             detail = f"{side}: {detail}"
             break
+    attempts.end([key])
     out = {**row, "reason": reason, "detail": detail, "read_bytes": read_bytes}
     for side in ("ir", "vis"):
         image = None if reason else images[side]
@@ -87,6 +95,7 @@ class FuseWindows:
         output_dtype: str,
         precision: str,
         seed: int,
+        attempts: Attempts | None = None,
     ) -> None:
         """Load the network; ValueError if its weights are not the ones that the plan was made for.
 
@@ -99,6 +108,7 @@ class FuseWindows:
             output_dtype: uint8, uint16 or float32.
             precision: fp32, bf16 or fp16.
             seed: of the noise.
+            attempts: where begun pairs are counted; None counts in this process.
         """
         torch.set_num_threads(num_threads)
         source = None if checkpoint_url is None else storage.read_bytes(checkpoint_url)
@@ -115,6 +125,7 @@ class FuseWindows:
         self.output_dtype = output_dtype
         self.precision = precision
         self.seed = seed
+        self.attempts = attempts or AttemptCounts()
 
     def __call__(self, batch: Mapping[str, Any]) -> Batch:
         """Fuse a batch of columns; return it without ir and vis and with what `fuse_rows` adds."""
@@ -128,6 +139,8 @@ class FuseWindows:
     def fuse_rows(self, rows: list[Row]) -> list[Row]:
         """Fuse rows of `read_window`, in their order.
 
+        Where one of them was begun before and its process ended, each goes by itself.
+
         Out: the row without ir and vis, plus
              fused, fused_shape, fused_dtype   as in `read_window`
              height, width, bands              int, 0 where reason is set
@@ -135,6 +148,18 @@ class FuseWindows:
              EN, SD, ...                       the metrics, NaN where reason is set
              fuse_s                            seconds, metrics included
         """
+        keys = [f"fuse {row['pair_id']}" for row in rows]
+        before = self.attempts.begin(keys)
+        if len(rows) > 1 and any(before):
+            return [fused for row in rows for fused in self.fuse_rows([row])]
+        if before[0] >= MAX_ATTEMPTS:
+            fused = [_rejected(rows[0], "crashed", _crashed("fused"))]
+        else:
+            fused = self._fuse_all(rows)
+        self.attempts.end(keys)
+        return fused
+
+    def _fuse_all(self, rows: list[Row]) -> list[Row]:
         groups: dict[tuple[int, ...], list[tuple[int, PreparedPair, float]]] = {}
         done: dict[int, Row] = {}
         for place, row in enumerate(rows):
@@ -223,7 +248,7 @@ def write_window(row: Row, *, store_url: str, fingerprint: str) -> Row:
         }
         try:
             pixels = _unpack(row, "fused")
-            written = storage.write_fused(store_url, row["zarr_path"], pixels, attributes)
+            written = fused_store.write_fused(store_url, row["zarr_path"], pixels, attributes)
         except Exception as error:
             reason, detail = "failed", f"write: {explain(error)[1]}"
     seconds = row["read_s"] + row["fuse_s"] + time.perf_counter() - start
@@ -251,6 +276,13 @@ def explain(error: Exception) -> tuple[str, str]:
         if isinstance(error, kind):
             return reason, said
     return "failed", f"{type(error).__name__}: {said}"
+
+
+def _crashed(doing: str) -> str:
+    return (
+        f"its process ended {MAX_ATTEMPTS} times while it was {doing}, expected it to go through: look "
+        "at the files, or give the workers more memory; --reprocess tries it again"
+    )
 
 
 def _pack(name: str, image: NDArray[np.generic] | None) -> Row:

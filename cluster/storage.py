@@ -1,54 +1,42 @@
-"""Where bytes lie: local folders and object stores, tables, and the Zarr store of fused images.
+"""Where bytes lie: local folders and object stores, and tables.
 
-The only module that knows fsspec, zarr and pyarrow. A URL is a local path or s3://bucket/key (any
-other fsspec scheme works too where its package is installed). Every write puts one whole object, so
-nobody ever sees half of one.
+The only module that knows fsspec and pyarrow; the Zarr store is in fused_store. A URL is a local path
+or s3://bucket/key (any other fsspec scheme works too where its package is installed). Every write puts
+one whole object, so nobody ever sees half of one.
 """
 
 from __future__ import annotations
 
+import base64
+import errno
 import io
-import json
 import os
 import re
+import socket
+import stat
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
-from hashlib import sha256
 from typing import Any, TypeVar
 
 import fsspec
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.fs
 import pyarrow.parquet
-import zarr
-from numpy.typing import NDArray
-from zarr.codecs import ZstdCodec
-from zarr.core.buffer import Buffer, default_buffer_prototype
-from zarr.storage import MemoryStore
 
-CHUNK = 256
-"""Pixels on a side of a Zarr chunk; a shard is the whole window, rounded up to chunks."""
-MAX_SEGMENT_BYTES = 180
-"""Longest escaped segment of a pair_id; local file systems end at 255."""
+from cluster.plain_text import one_line
+
 NUM_THREADS = 16
-PLAIN_CHARACTERS = frozenset(
-    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.+=,@()"
-)
-RESERVED_SEGMENTS = frozenset({"fused", "c", "zarr.json"})
-S3_OPTIONS: dict[str, Any] = {
-    "use_listings_cache": False,
-    "config_kwargs": {
-        "connect_timeout": 10,
-        "read_timeout": 60,
-        "retries": {"mode": "standard", "max_attempts": 4},
-    },
-}
+SILENCE_S = 15
+"""A connection on which nothing moves for so long is given up, and the request sent again."""
+S3_ROUNDS = 3
+"""Times that s3fs has botocore try a request, and an object's body again from its start."""
+PASSING_STATUS = (429, 500, 502, 503, 504)
+
 T = TypeVar("T")
 
 
@@ -95,8 +83,15 @@ def redact_url(url: str) -> str:
     if not is_remote(url):
         return url
     scheme, rest = url.split("://", 1)
-    host, slash, path = rest.partition("/")
-    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path.partition('?')[0]}"
+    before, _, query = rest.partition("?")
+    if "=" in query or scheme not in ("s3", "s3a"):  # there a ? may be a letter of the key
+        rest = before
+    host = rest.partition("/")[0]
+    if "@" in host:
+        rest = host.rpartition("@")[2] + rest[len(host) :]
+    elif re.search(r"^[^\[].*:(?!\d*$)", host):  # no port: a password that holds a slash
+        rest = rest.partition("@")[2]
+    return f"{scheme}://{rest}"
 
 
 def arrow_filesystem(url: str) -> tuple[Any, str]:
@@ -149,9 +144,15 @@ def read_bytes(url: str) -> bytes:
         data: bytes = _guarded(url, lambda filesystem: filesystem.cat_file(url))
         return data
     try:
-        with open(local_path(url), "rb") as file:
+        # Without waiting, since a pipe may lie there, and nobody may write to it.
+        handle = os.open(local_path(url), os.O_RDONLY | os.O_NONBLOCK)
+        with os.fdopen(handle, "rb") as file:
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                raise StorageError(
+                    f"{url!r} is a folder, a pipe or a device, expected a file: check the path"
+                )
             return file.read()
-    except FileNotFoundError:
+    except (FileNotFoundError, StorageError):
         raise
     except (OSError, ValueError) as error:
         raise _storage_error(url, error) from error
@@ -164,7 +165,10 @@ def put_bytes(url: str, data: bytes) -> None:
         StorageError: it can't be written.
     """
     if is_remote(url):
-        _guarded(url, lambda filesystem: filesystem.pipe_file(url, data))
+        try:
+            _guarded(url, lambda filesystem: filesystem.pipe_file(url, data))
+        except FileNotFoundError as error:  # the store has forgotten an upload in parts
+            raise _storage_error(url, error) from error
         return
     path = local_path(url)
     temporary = ""
@@ -180,6 +184,41 @@ def put_bytes(url: str, data: bytes) -> None:
         if temporary and os.path.exists(temporary):
             os.unlink(temporary)
         raise _storage_error(url, error) from error
+
+
+def create_bytes(url: str, data: bytes) -> bool:
+    """Write a small file where none is yet; return whether it was written: the store lets one win.
+
+    Locally a reader may find it empty for a moment.
+
+    Raises:
+        StorageError: it can't be written.
+    """
+    if is_remote(url):
+        try:
+            _filesystem(url.split("://", 1)[0]).pipe_file(url, data, mode="create")
+        except FileExistsError:
+            return False
+        except Exception as error:
+            code = getattr(error.__cause__, "response", {}).get("Error", {}).get("Code")
+            if code in ("PreconditionFailed", "ConditionalRequestConflict"):
+                return False
+            raise _storage_error(url, error) from error
+        return True
+    path = local_path(url)
+    created = False
+    try:
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        with open(path, "xb") as file:
+            created = True
+            file.write(data)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if created:  # the disk is full
+            os.unlink(path)
+        raise _storage_error(url, error) from error
+    return True
 
 
 def delete(url: str) -> None:
@@ -257,6 +296,7 @@ def _parse_table(url: str, data: bytes) -> pa.Table:
             text = {name: pa.string() for name in names if name.endswith(("id", "url", "etag"))}
             options = pyarrow.csv.ConvertOptions(column_types=text, strings_can_be_null=False)
             return pyarrow.csv.read_csv(io.BytesIO(data), convert_options=options)
+        _refuse_extension_types(data)
         return pyarrow.parquet.read_table(pa.BufferReader(data))
     except (pa.ArrowException, OSError, ValueError) as error:
         kind = "CSV" if url.endswith(".csv") else "Parquet"
@@ -266,175 +306,11 @@ def _parse_table(url: str, data: bytes) -> pa.Table:
         ) from error
 
 
-# The Zarr store
-
-
-def escape_pair_id(pair_id: str) -> str:
-    """Return the group of a pair below the store: no name leaves it, no two pairs share one.
-
-    Each segment between slashes keeps letters, digits and -_.+=,@() and has every other byte as
-    %XX; a leading dot and Zarr's own names are escaped too. A long segment is cut, with its digest.
-    """
-    return "/".join(_escape_segment(segment) for segment in pair_id.split("/"))
-
-
-def create_store(store_url: str, attributes: dict[str, Any]) -> None:
-    """Write the root group with its attributes."""
-    _put_group(store_url, attributes)
-
-
-def create_parent_groups(store_url: str, zarr_paths: Iterable[str]) -> None:
-    """Write the groups between the root and the pairs' groups that are not there yet."""
-    parents: set[str] = set()
-    for path in zarr_paths:
-        while "/" in path and (path := path.rpartition("/")[0]) not in parents:
-            parents.add(path)
-
-    def create(path: str) -> None:
-        url = join_url(store_url, path)
-        if not exists(join_url(url, "zarr.json")):
-            _put_group(url, {})
-
-    with ThreadPoolExecutor(NUM_THREADS) as pool:
-        list(pool.map(create, sorted(parents)))
-
-
-def read_store_attributes(store_url: str) -> dict[str, Any] | None:
-    """Return the root group's attributes, None where there is no store."""
-    try:
-        data = read_bytes(join_url(store_url, "zarr.json"))
-    except FileNotFoundError:
-        return None
-    try:
-        attributes: dict[str, Any] = json.loads(data)["attributes"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise StorageError(
-            f"store {redact_url(store_url)!r} has a zarr.json that is no Zarr v3 group, expected "
-            "one that this job wrote: give another --output"
-        ) from error
-    return attributes
-
-
-def write_fused(
-    store_url: str, zarr_path: str, pixels: NDArray[np.generic], attributes: dict[str, Any]
-) -> int:
-    """Write the group of a pair with its array `fused`, and return the bytes stored.
-
-    The window is one shard, one object, put whole before the metadata that names it; running it
-    twice leaves the same.
-
-    Args:
-        store_url: of the store.
-        zarr_path: as of `escape_pair_id`.
-        pixels: (H, W) or (H, W, bands).
-        attributes: of the group.
-    """
-    height, width, *bands = pixels.shape
-    shard = (-(-height // CHUNK) * CHUNK, -(-width // CHUNK) * CHUNK, *bands)
-    stored: dict[str, Buffer] = {}
-    store = MemoryStore(stored)
-    group = zarr.create_group(store, attributes=attributes)
-    array = group.create_array(
-        "fused",
-        shape=pixels.shape,
-        dtype=pixels.dtype,
-        chunks=(CHUNK, CHUNK, *bands),
-        shards=shard,
-        compressors=ZstdCodec(level=3),
-        dimension_names=("y", "x", "band")[: pixels.ndim],
-        # Else zeros are not stored, and the pixels of an earlier run would stay.
-        config={"write_empty_chunks": True},
-    )
-    array[:] = pixels
-    objects = {key: value.to_bytes() for key, value in stored.items()}
-    group_url = join_url(store_url, zarr_path)
-    ordered = sorted(objects, key=lambda key: (key.endswith("zarr.json"), key.count("/") == 0))
-    if not is_remote(store_url) and _changed_rank(local_path(group_url), pixels.ndim):
-        _remove_tree(local_path(join_url(group_url, "fused", "c")))
-    for key in ordered:
-        put_bytes(join_url(group_url, key), objects[key])
-    return sum(map(len, objects.values()))
-
-
-def list_fused(store_url: str) -> list[str]:
-    """Return the zarr_path of every pair that a store has pixels of."""
-    end = "/fused/zarr.json"
-    return [file.path.removesuffix(end) for file in list_files(store_url) if file.path.endswith(end)]
-
-
-def read_fused(
-    store_url: str, zarr_path: str, *, max_pixels: int | None = None
-) -> NDArray[np.generic]:
-    """Return the pixels of a pair.
-
-    Raises:
-        FileNotFoundError: there are none.
-        StorageError: the array is no fused image, or has more than max_pixels.
-    """
-    group_url = join_url(store_url, zarr_path)
-    metadata = read_bytes(join_url(group_url, "fused", "zarr.json"))
-    shape = _array_shape(join_url(group_url, "fused"), metadata)
-    if max_pixels is not None and shape[0] * shape[1] > max_pixels:
-        raise StorageError(
-            f"array {redact_url(group_url)!r} has {shape[0]} x {shape[1]} pixels, expected at most "
-            f"{max_pixels}: raise --max-pixels where memory allows"
-        )
-    rank = len(shape)
-    shard_key = "/".join(["c", *"0" * rank])
-    shard = read_bytes(join_url(group_url, "fused", shard_key))
-    new_buffer = default_buffer_prototype().buffer.from_bytes
-    stored = {"zarr.json": new_buffer(metadata), shard_key: new_buffer(shard)}
-    pixels: NDArray[np.generic] = np.asarray(zarr.open_array(MemoryStore(stored), mode="r")[:])
-    return pixels
-
-
-def _array_shape(url: str, metadata: bytes) -> list[int]:
-    try:
-        shape: list[int] = [int(side) for side in json.loads(metadata)["shape"]]
-    except (ValueError, KeyError, TypeError):
-        shape = []
-    if len(shape) not in (2, 3):
-        raise StorageError(
-            f"{redact_url(url)!r} has a zarr.json of no (y, x) or (y, x, band) array, expected one "
-            "that jobs/fuse_archive.py wrote: fuse the pair again"
-        )
-    return shape
-
-
-def _put_group(url: str, attributes: dict[str, Any]) -> None:
-    document = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
-    put_bytes(join_url(url, "zarr.json"), json.dumps(document).encode())
-
-
-def _changed_rank(group_path: str, rank: int) -> bool:
-    """Return whether the pair lies there with another number of dimensions (grey or colour)."""
-    place = os.path.join(group_path, "fused", "c", "0", "0")
-    return os.path.exists(place) and os.path.isdir(place) != (rank == 3)
-
-
-def _remove_tree(path: str) -> None:
-    for folder, folders, files in os.walk(path, topdown=False):
-        for name in files:
-            os.unlink(os.path.join(folder, name))
-        for name in folders:
-            os.rmdir(os.path.join(folder, name))
-
-
-def _escape_segment(segment: str) -> str:
-    data = segment.encode("utf-8", "surrogateescape")
-    if segment in RESERVED_SEGMENTS:
-        escaped = f"%{data[0]:02X}{segment[1:]}"
-    else:
-        plain = [chr(byte) if chr(byte) in PLAIN_CHARACTERS else f"%{byte:02X}" for byte in data]
-        if plain and plain[0] == ".":
-            plain[0] = "%2E"
-        if plain[:2] == ["_", "_"]:
-            plain[0] = "%5F"  # Zarr keeps names with two leading underscores for itself
-        escaped = "".join(plain) or "%"
-    if len(escaped) > MAX_SEGMENT_BYTES:
-        # "%%" is in no other escaped segment, so a cut one can't meet a whole one
-        return f"{escaped[: MAX_SEGMENT_BYTES - 66]}%%{sha256(data).hexdigest()}"
-    return escaped
+def _refuse_extension_types(data: bytes) -> None:
+    """Raise ValueError where a column is of a type of some library's own: Ray unpickles its."""
+    stored = pyarrow.parquet.read_metadata(pa.BufferReader(data)).metadata or {}
+    if b"ARROW:extension:name" in base64.b64decode(stored.get(b"ARROW:schema", b"")):
+        raise ValueError("a column is of an Arrow extension type; numbers and text are read")
 
 
 # Access
@@ -481,9 +357,50 @@ def _find_remote(url: str) -> list[FileInfo]:
     ]
 
 
+def _new_socket(address: tuple[Any, ...]) -> socket.socket:
+    """Return a socket that ends a PUT which the store doesn't read; aiohttp has no limit for that."""
+    family, kind, protocol = address[:3]
+    made = socket.socket(family, kind, protocol)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENCE_S * 1000)
+    return made
+
+
+S3_OPTIONS: dict[str, Any] = {
+    "use_listings_cache": False,
+    # An object is one GET: ranges side by side may be of two versions, and a cut one isn't repeated.
+    "max_concurrency": 1,
+    "config_kwargs": {
+        "connect_timeout": 5,
+        "read_timeout": SILENCE_S,
+        # 6 attempts, with waits of up to 1, 2, 4, 8 and 16 s: with S3_ROUNDS about 45 s of patience
+        "retries": {"mode": "standard", "max_attempts": 5},
+        "connector_args": {"socket_factory": _new_socket},
+    },
+}
+
+
 @cache
 def _filesystem(scheme: str) -> fsspec.AbstractFileSystem:
-    return fsspec.filesystem(scheme, **(S3_OPTIONS if scheme in ("s3", "s3a") else {}))
+    if scheme not in ("s3", "s3a"):
+        return fsspec.filesystem(scheme)
+    import s3fs
+
+    # By itself s3fs tries again after SlowDown, not after the same answer to a HEAD, which has no body.
+    s3fs.core.set_custom_error_handler(_may_pass)
+    filesystem = fsspec.filesystem(scheme, **S3_OPTIONS)
+    filesystem.retries = S3_ROUNDS
+    return filesystem
+
+
+def _may_pass(error: BaseException | None) -> bool:
+    """Return whether a store's error may be gone at the next try: overload, a connection that broke."""
+    import s3fs
+    from botocore.exceptions import ClientError, ConnectionError  # type: ignore[import-untyped]
+
+    if isinstance(error, ClientError):
+        return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") in PASSING_STATUS
+    return isinstance(error, (ConnectionError, *s3fs.core.S3_RETRYABLE_ERRORS))
 
 
 def _guarded(url: str, call: Callable[[fsspec.AbstractFileSystem], T]) -> T:
@@ -500,7 +417,14 @@ def _guarded(url: str, call: Callable[[fsspec.AbstractFileSystem], T]) -> T:
 
 
 def _storage_error(url: str, error: Exception) -> StorageError:
-    hint = "check the URL, the credentials and the endpoint" if is_remote(url) else "check the path"
+    if is_remote(url):
+        hint = "check the URL, the credentials and the endpoint"
+        if _may_pass(error) or _may_pass(error.__cause__):
+            hint += ", and run the same command again when the store is well"
+    elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        hint = "make room and run the same command again"
+    else:
+        hint = "check the path"
     return StorageError(
         f"{redact_url(url)!r} can't be used ({type(error).__name__}: {_one_line(error)}): {hint}"
     )
@@ -508,14 +432,10 @@ def _storage_error(url: str, error: Exception) -> StorageError:
 
 def _one_line(error: Exception) -> str:
     """Return an error's text in one line, with what looks like a credential in a URL taken out."""
-    text = " ".join(str(error).split())[:300]
-    text = re.sub(r"(\w+://)[^/\s@]*@", r"\1", text)
-    return re.sub(r"\?[^\s'\")]*", "", text)
+    return one_line(error)[:300]
 
 
 def _umask() -> int:
     value = os.umask(0)
     os.umask(value)
     return value
-
-

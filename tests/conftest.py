@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -50,13 +51,19 @@ def s3_environment(tmp_path_factory):
             "AWS_DEFAULT_REGION": os.environ.get("AWS_DEFAULT_REGION", "us-east-1"),
         }
         return
+    with moto_server(tmp_path_factory.mktemp("moto") / "log") as environment:
+        yield environment
+
+
+@contextmanager
+def moto_server(log_path):
+    """Run moto's S3 server on loopback; yield the environment variables that clients need."""
     port = free_port()
-    moto_server = shutil.which("moto_server", path=str(Path(sys.executable).parent))
-    assert moto_server, "moto_server is not beside this Python: install the dev dependencies"
-    log_path = tmp_path_factory.mktemp("moto") / "log"
+    program = shutil.which("moto_server", path=str(Path(sys.executable).parent))
+    assert program, "moto_server is not beside this Python: install the dev dependencies"
     with log_path.open("wb") as log:
         server = subprocess.Popen(
-            [moto_server, "-H", "127.0.0.1", "-p", str(port)], stdout=log, stderr=log
+            [program, "-H", "127.0.0.1", "-p", str(port)], stdout=log, stderr=log
         )
     endpoint = f"http://127.0.0.1:{port}"
     try:

@@ -9,7 +9,7 @@ Shapes: B batch, C channels, H and W height and width; every map is (B, C, H, W)
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -45,7 +45,7 @@ class TransposedAttention(nn.Module):
         dim, channels = x.shape[1], x.shape[1] // self.num_heads
         query_key, value = self.qkv_depthwise(self.qkv(x)).split((2 * dim, dim), dim=1)
         with torch.autocast(x.device.type, enabled=False):
-            products = _Products.apply(_pixels(query_key).float())  # (B, 2 C, 2 C)
+            products = cast(Any, _Products).apply(_pixels(query_key).float())  # (B, 2 C, 2 C)
             norms = products.diagonal(dim1=1, dim2=2).clamp(min=1e-24).sqrt()  # (B, 2 C)
             cosines = (products / (norms[:, :, None] * norms[:, None, :]))[:, :dim, dim:]
             heads = cosines.unflatten(1, (-1, channels)).unflatten(3, (-1, channels))
@@ -67,7 +67,7 @@ class _Products(torch.autograd.Function):
         return x.transpose(1, 2) @ x
 
     @staticmethod
-    def backward(context: Any, slope: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(context: Any, slope: Tensor) -> Tensor:
         (x,) = context.saved_tensors
         out: Tensor = x @ (slope + slope.transpose(1, 2))
         return out

@@ -49,6 +49,22 @@ def test_a_changed_source_another_fingerprint_and_a_lost_file_are_done_again():
     assert todo(index_of("a"), ledger_of(ledger_row("a", "rejected", "missing_file"))) == ["a"]
 
 
+def test_rejected_pairs_are_tried_again_only_where_asked():
+    ledger = ledger_of(ledger_row("a"), ledger_row("b", "rejected", "crashed"))
+    assert todo(index_of("a", "b"), ledger) == []
+    plan = make_plan(index_of("a", "b"), ledger, "F", None, retry_rejected=True)
+    assert list(plan.todo["pair_id"]) == ["b"]
+
+
+def test_a_pair_that_left_the_index_is_kept_until_it_is_pruned_and_fused_anew_if_it_returns():
+    rows = [ledger_row("a"), ledger_row("b", fingerprint="G"), ledger_row("c", "rejected", "empty")]
+    plan = make_plan(index_of("a"), ledger_of(*rows), "F", None)
+    assert (list(plan.gone["pair_id"]), plan.num_gone_otherwise, len(plan.todo)) == (["b"], 1, 0)
+    pruned = ledger_of(ledger_row("a", "pruned"))
+    assert not len(make_plan(index_of("b"), pruned, "F", None).gone)
+    assert todo(index_of("a"), pruned) == ["a"]
+
+
 def test_the_limit_counts_pairs_of_the_index():
     assert todo(index_of("a", "b", "c"), ledger_of(ledger_row("a")), limit=2) == ["b"]
 

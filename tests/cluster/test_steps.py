@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cluster import storage
+from cluster import fused_store, storage
+from cluster.attempts import MAX_ATTEMPTS, AttemptCounts
 from cluster.steps import FuseWindows, read_window, write_window
 from dmnet_core.checkpoint import load_checkpoint
 from dmnet_core.inference import fuse
@@ -58,7 +59,7 @@ def test_a_pair_is_fused_as_the_function_on_arrays_does(row, fuse_windows, tmp_p
     assert (done["status"], done["reason"], done["height"], done["bands"]) == ("fused", "", 40, 3)
     assert all(np.isfinite(done[name]) for name in METRICS)
     expected = fuse(load_checkpoint().model, IR, VIS, pair_id="night/1")
-    np.testing.assert_array_equal(storage.read_fused(str(tmp_path / "s"), "night/1"), expected)
+    np.testing.assert_array_equal(fused_store.read_fused(str(tmp_path / "s"), "night/1"), expected)
     assert "fused" not in done and "ir" not in done  # no pixels reach the driver
 
 
@@ -113,7 +114,9 @@ def test_a_pixel_does_not_depend_on_its_neighbours_in_the_batch(row, fuse_window
     other = row | {"pair_id": "other", "zarr_path": "other"}
     run([row], fuse_windows, tmp_path / "alone")
     run([other, row, other], fuse_windows, tmp_path / "together")
-    alone, together = (storage.read_fused(str(tmp_path / s), "night/1") for s in ("alone", "together"))
+    alone, together = (
+        fused_store.read_fused(str(tmp_path / name), "night/1") for name in ("alone", "together")
+    )
     np.testing.assert_array_equal(alone, together)
 
 
@@ -127,3 +130,31 @@ def test_a_store_that_cannot_be_written_is_a_reason(row, fuse_windows, tmp_path)
     (done,) = run([row], fuse_windows, tmp_path / "file" / "store")
     assert (done["status"], done["reason"]) == ("rejected", "failed")
     assert done["detail"].startswith("write:")
+
+
+def test_a_pair_that_ends_its_process_three_times_is_rejected_and_no_other_is(row, monkeypatch):
+    fuse_windows = make_fuse_windows(load_checkpoint().digest)
+    rows = [read_window(row | {"pair_id": name}, max_pixels=10_000) for name in ("a", "poison", "b")]
+    whole = fuse_windows._fuse_all
+
+    def fuse_or_die(rows):
+        if any(row["pair_id"] == "poison" for row in rows):
+            raise SystemExit  # where a decoder's crash would end the process
+        return whole(rows)
+
+    monkeypatch.setattr(fuse_windows, "_fuse_all", fuse_or_die)
+    for _ in range(MAX_ATTEMPTS):
+        with pytest.raises(SystemExit):
+            fuse_windows.fuse_rows(rows)
+    fused = fuse_windows.fuse_rows(rows)
+    assert [one["reason"] for one in fused] == ["", "crashed", ""]
+    assert "ended 3 times" in fused[1]["detail"]
+    assert fuse_windows.attempts.open == {}
+
+
+def test_a_pair_whose_reading_ended_its_process_three_times_is_not_read_again(row):
+    attempts = AttemptCounts()
+    for _ in range(MAX_ATTEMPTS):
+        attempts.begin([f"read {row['pair_id']}"])
+    assert read_window(row, max_pixels=10**6, attempts=attempts)["reason"] == "crashed"
+    assert read_window(row, max_pixels=10**6, attempts=attempts)["reason"] == ""

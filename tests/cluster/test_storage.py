@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 import zarr
 
-from cluster import storage
+from cluster import fused_store, storage
 from cluster.storage import StorageError
 
 
@@ -49,7 +49,7 @@ def test_a_prefix_with_nothing_below_is_named(root):
         storage.list_files(storage.join_url(root, "nothing"))
     assert storage.read_table(storage.join_url(root, "nothing")) is None
     assert storage.read_table(storage.join_url(root, "nothing.parquet")) is None
-    assert storage.read_store_attributes(storage.join_url(root, "nothing")) is None
+    assert fused_store.read_store_attributes(storage.join_url(root, "nothing")) is None
 
 
 def test_a_table_comes_back_from_a_file_and_from_a_folder_of_parts(root):
@@ -78,13 +78,13 @@ def test_bytes_that_are_no_table_are_named(root):
 def test_fused_pixels_come_back_through_zarr_and_xarray(tmp_path, shape, dtype):
     store = str(tmp_path / "fused.zarr")
     pixels = (np.random.default_rng(0).random(shape) * 200).astype(dtype)
-    storage.create_store(store, {"fingerprint": {"a": 1}})
-    storage.create_parent_groups(store, ["night/7"])
+    fused_store.create_store(store, {"fingerprint": {"a": 1}})
+    fused_store.create_parent_groups(store, ["night/7"])
     for _ in range(2):  # running twice leaves the same
-        written = storage.write_fused(store, "night/7", pixels, {"pair_id": "night/7"})
+        written = fused_store.write_fused(store, "night/7", pixels, {"pair_id": "night/7"})
     assert written > 0
-    assert storage.read_store_attributes(store) == {"fingerprint": {"a": 1}}
-    np.testing.assert_array_equal(storage.read_fused(store, "night/7"), pixels)
+    assert fused_store.read_store_attributes(store) == {"fingerprint": {"a": 1}}
+    np.testing.assert_array_equal(fused_store.read_fused(store, "night/7"), pixels)
     group = zarr.open_group(store, mode="r")
     np.testing.assert_array_equal(group["night/7/fused"][:], pixels)
     assert list(group.group_keys()) == ["night"]
@@ -98,9 +98,9 @@ def test_fused_pixels_come_back_through_zarr_and_xarray(tmp_path, shape, dtype):
 def test_fused_pixels_come_back_from_s3(s3):
     store = f"{s3}/fused.zarr"
     pixels = np.arange(100 * 300, dtype=np.uint16).reshape(100, 300)
-    storage.create_store(store, {})
-    storage.write_fused(store, "a", pixels, {})
-    np.testing.assert_array_equal(storage.read_fused(store, "a"), pixels)
+    fused_store.create_store(store, {})
+    fused_store.write_fused(store, "a", pixels, {})
+    np.testing.assert_array_equal(fused_store.read_fused(store, "a"), pixels)
     options = {"endpoint_url": os.environ["AWS_ENDPOINT_URL"]}
     dataset = xr.open_zarr(store, group="a", consolidated=False, storage_options=options)
     np.testing.assert_array_equal(dataset["fused"].values, pixels)
@@ -110,11 +110,35 @@ def test_a_pair_that_turns_from_grey_to_colour_and_back_is_overwritten(tmp_path)
     store = str(tmp_path / "fused.zarr")
     for shape in ((20, 30), (20, 30, 3), (20, 30)):
         pixels = np.full(shape, 9, np.uint8)
-        storage.write_fused(store, "a", pixels, {})
-        np.testing.assert_array_equal(storage.read_fused(store, "a"), pixels)
+        fused_store.write_fused(store, "a", pixels, {})
+        np.testing.assert_array_equal(fused_store.read_fused(store, "a"), pixels)
     black = np.zeros((20, 30), np.uint8)
-    storage.write_fused(store, "a", black, {})
-    np.testing.assert_array_equal(storage.read_fused(store, "a"), black)
+    fused_store.write_fused(store, "a", black, {})
+    np.testing.assert_array_equal(fused_store.read_fused(store, "a"), black)
+
+
+@pytest.mark.parametrize("where", ["local", "s3"])
+def test_deleting_a_pair_leaves_the_pairs_below_and_beside_it(where, tmp_path, request):
+    place = str(tmp_path) if where == "local" else request.getfixturevalue("s3")
+    store = f"{place}/fused.zarr"
+    pixels = np.full((20, 30), 9, np.uint8)
+    for name in ("a", "a/b", "a/b.c"):
+        fused_store.write_fused(store, name, pixels, {})
+    fused_store.delete_fused(store, "a")
+    assert sorted(fused_store.list_fused(store)) == ["a/b", "a/b.c"]
+    with pytest.raises(FileNotFoundError):
+        fused_store.read_fused(store, "a")
+    fused_store.delete_fused(store, "a/b")
+    np.testing.assert_array_equal(fused_store.read_fused(store, "a/b.c"), pixels)
+    fused_store.delete_fused(store, "a/b.c")
+    assert storage.list_parts(f"{store}/a/b") == storage.list_parts(f"{store}/a/b.c") == []
+
+
+def test_only_the_first_of_two_creates_a_file(tmp_path):
+    url = str(tmp_path / "folder" / "x.json")
+    assert storage.create_bytes(url, b"first")
+    assert not storage.create_bytes(url, b"second")
+    assert storage.read_bytes(url) == b"first"
 
 
 def test_no_pair_id_leaves_the_store_and_no_two_share_a_group(tmp_path):
@@ -124,7 +148,7 @@ def test_no_pair_id_leaves_the_store_and_no_two_share_a_group(tmp_path):
         "-rf", "é", "e\u0301", "<script>", "=1+1", "'\"", "__x", "_x", "x" * 255, "x" * 254 + "y",
         "%", "%%", "", "a\udcffb",
     ]  # fmt: skip
-    escaped = [storage.escape_pair_id(name) for name in names]
+    escaped = [fused_store.escape_pair_id(name) for name in names]
     assert len(set(escaped)) == len(names)
     store = tmp_path / "store"
     for path in escaped:
@@ -145,6 +169,9 @@ def test_an_unreachable_store_is_one_line_without_credentials(monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")  # discard: nobody listens
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key-id-7")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret-key-7")
+    one_attempt = storage.S3_OPTIONS["config_kwargs"] | {"retries": {"total_max_attempts": 1}}
+    monkeypatch.setitem(storage.S3_OPTIONS, "config_kwargs", one_attempt)
+    monkeypatch.setattr(storage, "S3_ROUNDS", 1)
     storage._filesystem.cache_clear()
     import s3fs
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from cluster import storage
+from cluster import fused_store, storage
 from dmnet_core.checkpoint import load_checkpoint
 from dmnet_core.inference import fuse
 from dmnet_core.scenes import render_scene
@@ -65,7 +65,7 @@ def check_pixels(output, pairs):
     model = load_checkpoint().model
     store = storage.join_url(output, "fused.zarr")
     for pair_id, (ir, vis) in pairs.items():
-        stored = storage.read_fused(store, storage.escape_pair_id(pair_id)).astype(int)
+        stored = fused_store.read_fused(store, fused_store.escape_pair_id(pair_id)).astype(int)
         expected = fuse(model, ir, vis, pair_id=pair_id).astype(int)
         difference = np.abs(stored - expected)
         # floating-point order may differ with the number of threads

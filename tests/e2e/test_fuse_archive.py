@@ -99,6 +99,9 @@ def test_a_run_that_was_killed_goes_on_and_repeats_nothing(tmp_path):
     while not ledger.is_dir() or not any(p.suffix == ".parquet" for p in ledger.iterdir()):
         assert job.poll() is None and time.monotonic() < deadline, "no ledger part was seen"
         time.sleep(0.05)
+    second = run_job("fuse_archive", *fuse_arguments(archive, output))
+    assert second.returncode == 3 and job.poll() is None, second.stdout + second.stderr
+    assert "is being written by run 20" in second.stderr and "--wait" in second.stderr
     os.killpg(job.pid, signal.SIGKILL)
     job.wait()
     before = storage.read_table(str(ledger))
@@ -111,6 +114,35 @@ def test_a_run_that_was_killed_goes_on_and_repeats_nothing(tmp_path):
     assert sorted(after["pair_id"]) == sorted(pairs)  # each once: nothing lost, nothing repeated
     assert sorted(read_metrics(output)["pair_id"]) == sorted(pairs)
     check_pixels(output, {name: pairs[name] for name in list(pairs)[::6]})
+
+
+def test_a_pair_that_left_the_index_stays_until_it_is_pruned(tmp_path):
+    archive, output = str(tmp_path / "archive"), str(tmp_path / "out")
+    pairs = write_archive(archive, 3)
+    index = run_job("index_archive", *fuse_arguments(archive, str(tmp_path / "pairs.parquet")))
+    assert index.returncode == 0, index.stderr
+    table = pd.read_parquet(tmp_path / "pairs.parquet").assign(site="A7")
+    table.to_parquet(tmp_path / "pairs.parquet")
+    arguments = ["--index", str(tmp_path / "pairs.parquet"), "--output", output]
+    first = run_job("fuse_archive", *arguments)
+    assert first.returncode == 0, first.stdout + first.stderr
+    table[table["pair_id"] != "day/001"].to_parquet(tmp_path / "pairs.parquet")
+
+    kept = run_job("fuse_archive", *arguments)
+    assert "left the index   1 (results kept; --prune removes them)" in kept.stdout, kept.stderr
+    metrics = read_metrics(output)
+    assert sorted(metrics["pair_id"]) == sorted(pairs) and set(metrics["site"]) == {"A7"}
+    assert metrics["fingerprint"].nunique() == 1 and metrics["ir_url"].str.endswith(".png").all()
+    check_pixels(output, pairs)
+
+    pruned = run_job("fuse_archive", *arguments, "--prune")
+    assert pruned.returncode == 0 and "1 (results removed)" in pruned.stdout, pruned.stderr
+    assert sorted(read_metrics(output)["pair_id"]) == ["day/000", "day/002"]
+    assert not storage.exists(f"{output}/fused.zarr/day/001")
+    table.to_parquet(tmp_path / "pairs.parquet")
+    back = run_job("fuse_archive", *arguments)
+    assert "pairs to fuse    1" in back.stdout, back.stdout + back.stderr
+    check_pixels(output, pairs)
 
 
 def test_everything_on_s3_is_fused_as_locally(s3, tmp_path):

@@ -1,0 +1,61 @@
+"""DMNet's single ablations (Table V, AE1 and AE11 to AE14) on one short budget each.
+
+    python benchmarks/ablations.py --train roadscene_train.parquet --test roadscene_test.parquet \
+        --output ablations --max-steps 400
+
+Trains `compact` whole and without each part, from the same seed and for the same number of steps; fuses
+the test pairs with each and scores them in one table. All by the project's own jobs, so a run that was
+stopped goes on.
+"""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+VARIANTS = {
+    "whole": "",
+    "without two stages": "two-stage",
+    "without DTB": "dtb",
+    "without DIB": "dib",
+    "without DM": "dm",
+    "without CSAB": "csab",
+}
+SETTINGS = [
+    "--crop", "128", "64", "--batch-size", "2", "--crops-per-pair", "4", "--epochs", "15", "30",
+    "--learning-rate", "1e-3", "--schedule", "cosine", "--warm-up", "50", "--clip", "1",
+    "--ema", "0.99", "--validation-pairs", "1",
+]  # fmt: skip
+
+
+def run_job(name: str, *arguments: str) -> None:
+    """Run one job, with its output shown."""
+    print(f"$ {name} {' '.join(arguments)}", flush=True)
+    subprocess.run([sys.executable, str(ROOT / f"jobs/{name}.py"), *arguments], check=True)
+
+
+def main() -> None:
+    """Train, fuse and score every variant; the table is the last thing printed."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--train", nargs="+", required=True, help="pair indexes to train on")
+    parser.add_argument("--test", required=True, help="pair index to score on")
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--max-steps", type=int, default=400)
+    given = parser.parse_args()
+    methods = []
+    for name, without in VARIANTS.items():
+        folder = given.output / name.replace(" ", "-")
+        train = ["--index", *given.train, "--output", str(folder / "training"), *SETTINGS]
+        steps = ["--max-steps", str(given.max_steps), "--without", without]
+        run_job("train_dmnet", *train, *steps)
+        weights = str(folder / "training/dmnet.safetensors")
+        run_job("fuse_archive", "--index", given.test, "--output", str(folder / "fused"),
+                "--dtype", "uint16", "--checkpoint", weights)  # fmt: skip
+        methods.append(f"{name}={folder / 'fused'}")
+    run_job("evaluate", "--index", given.test, "--output", str(given.output / "scores"),
+            "--no-references", "--fused", *methods)  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

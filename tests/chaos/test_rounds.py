@@ -1,0 +1,29 @@
+"""Three seeded rounds of chaos; `make chaos` runs as many as one likes."""
+
+import os
+
+import pytest
+
+from tests.chaos.rounds import ChaosRound, archive_files, undisturbed
+
+
+@pytest.fixture(scope="module")
+def files():
+    return archive_files()
+
+
+@pytest.fixture(scope="module")
+def expected(files, tmp_path_factory):
+    return undisturbed(files, tmp_path_factory.mktemp("undisturbed"))
+
+
+@pytest.mark.parametrize("seed", [2, 6, 12])
+def test_whatever_is_killed_every_pair_is_fused_once_and_as_undisturbed(
+    seed, files, expected, s3, tmp_path, capsys
+):
+    found = ChaosRound(seed, tmp_path, os.environ["AWS_ENDPOINT_URL"], s3).run(files, expected)
+    with capsys.disabled():
+        print(f"\n{found}")
+    assert (found.lost, found.doubled, found.repeated) == (0, 0, 0)
+    assert found.unclear == []
+    assert found.kills.total() > 0

@@ -1,0 +1,123 @@
+"""The lease: one holder at a time, on a folder and on S3, also when holders die or hang."""
+
+import json
+import os
+import threading
+import time
+
+import pytest
+
+from cluster import lease, storage
+from cluster.lease import Lease, LeaseHeld, LeaseLost
+
+
+@pytest.fixture(params=["local", "s3"])
+def output(request, tmp_path):
+    return str(tmp_path / "out") if request.param == "local" else request.getfixturevalue("s3") + "/out"
+
+
+@pytest.fixture
+def fast(monkeypatch):
+    """Seconds that a test can wait for."""
+    monkeypatch.setattr(lease, "HEARTBEAT_S", 0.2)
+    monkeypatch.setattr(lease, "EXPIRY_S", 2.0)
+    monkeypatch.setattr(lease, "POLL_S", 0.05)
+
+
+def taken(output, run_id, wait=False):
+    held = Lease(output, run_id)
+    held.acquire(wait=wait)
+    return held
+
+
+def leave(held, output, *, heartbeat, host="elsewhere"):
+    """Make a lease look like one whose holder, on another machine, died at `heartbeat`."""
+    held.stopped.set()
+    held.thread.join()
+    holder = held.holder | {"heartbeat": heartbeat, "host": host, "process": []}
+    storage.put_bytes(held._url(held.number), json.dumps(holder).encode())
+
+
+def test_a_second_run_is_told_who_holds_the_output_and_a_third_gets_it_after(output):
+    first = taken(output, "run-1")
+    with pytest.raises(LeaseHeld, match=r"by run run-1 on '.*' since 20\d\d-.*--wait"):
+        taken(output, "run-2")
+    first.release()
+    third = taken(output, "run-3")
+    third.check()
+    third.release()
+    assert len(storage.list_parts(f"{output}/lease")) == 1  # no pile of old ones
+
+
+def test_of_many_at_once_one_gets_it(output):
+    granted, refused = [], []
+
+    def run(number):
+        try:
+            granted.append(taken(output, f"run-{number}"))
+        except LeaseHeld:
+            refused.append(number)
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(granted) == 1 and len(refused) == 7
+    granted[0].release()
+
+
+def test_waiting_ends_when_the_holder_lets_go(output, fast):
+    first = taken(output, "run-1")
+    threading.Timer(1.0, first.release).start()
+    second = taken(output, "run-2", wait=True)
+    assert first.stopped.is_set() and second.number == 2
+    second.release()
+
+
+def test_a_holder_that_died_elsewhere_is_taken_over_after_its_expiry_and_learns_of_it(output, fast):
+    first = taken(output, "run-1")
+    leave(first, output, heartbeat=time.time())
+    with pytest.raises(LeaseHeld):
+        taken(output, "run-2")
+    leave(first, output, heartbeat=time.time() - 3600)
+    second = taken(output, "run-2")  # old, and it stayed so for two heartbeats
+    first.stopped.clear()
+    first._beat()
+    with pytest.raises(LeaseLost, match="taken over by run run-2"):
+        first.check()
+    first.release()
+    assert storage.exists(second._url(2))
+    second.check()
+    second.release()
+
+
+def test_a_holder_whose_clock_is_behind_keeps_what_it_holds(tmp_path, fast, monkeypatch):
+    first = Lease(str(tmp_path), "run-1")
+    real = time.time
+
+    def behind():
+        return real() - (3600 if threading.current_thread() is first.thread else 0)
+
+    monkeypatch.setattr(lease.time, "time", behind)
+    first.acquire(wait=False)
+    first.stopped.wait(0.5)  # its heartbeats look an hour old now, but they come
+    set_right = threading.Timer(1.5, monkeypatch.setattr, (lease.time, "time", real))
+    set_right.start()
+    with pytest.raises(LeaseHeld):
+        taken(str(tmp_path), "run-2")
+    set_right.join()
+    assert not first.lost
+    first.release()
+
+
+def test_a_process_of_this_machine_that_is_gone_holds_nothing(tmp_path):
+    output = str(tmp_path)
+    child = os.fork()
+    if not child:
+        Lease(output, "run-1").acquire(wait=False)
+        os._exit(0)
+    os.waitpid(child, 0)
+    second = taken(output, "run-2")  # at once
+    assert second.number == 2
+    second.release()
