@@ -146,11 +146,10 @@ def read_bytes(url: str) -> bytes:
     try:
         # Without waiting, since a pipe may lie there, and nobody may write to it.
         handle = os.open(local_path(url), os.O_RDONLY | os.O_NONBLOCK)
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            os.close(handle)
+            raise StorageError(f"{url!r} is no regular file, expected one: check the path")
         with os.fdopen(handle, "rb") as file:
-            if not stat.S_ISREG(os.fstat(handle).st_mode):
-                raise StorageError(
-                    f"{url!r} is a folder, a pipe or a device, expected a file: check the path"
-                )
             return file.read()
     except (FileNotFoundError, StorageError):
         raise

@@ -8,12 +8,16 @@ halved, and of a lost answer the server has done what was asked.
 
 from __future__ import annotations
 
+import os
 import random
+import re
+import signal
 import threading
 from collections import Counter
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import urlsplit
 
 HANG_LIMIT_S = 120.0
@@ -36,6 +40,8 @@ class Faults:
     """Of PUT: connection closed after half of the body."""
     lost_answer: float = 0.0
     """Of PUT: where it was done, the connection is closed without an answer."""
+    kill_reader: float = 0.0
+    """Of GET: the process that asks is killed, as by a decoder that crashes at this very file."""
     puts_until_read_only: int | None = None
     """After so many PUT that passed, each write is answered 403 AccessDenied."""
     only: str = ""
@@ -45,7 +51,7 @@ class Faults:
         """Return name and share of what can happen to a method."""
         shares = [("slow_down", self.slow_down), ("hang", self.hang)]
         if method == "GET":
-            shares += [("cut_get", self.cut_get)]
+            shares += [("cut_get", self.cut_get), ("kill_reader", self.kill_reader)]
         if method == "PUT":
             shares += [("cut_put", self.cut_put), ("lost_answer", self.lost_answer)]
         return shares
@@ -151,6 +157,11 @@ class _Relay(BaseHTTPRequestHandler):
                 self.rfile.read(int(self.headers.get("Content-Length", 0)) // 2)
             self.close_connection = True
             return
+        if fault == "kill_reader":
+            proxy.count(fault)
+            os.kill(_owner(self.client_address[1]), signal.SIGKILL)
+            self.close_connection = True
+            return
         body = self._read_body()
         if fault in ("slow_down", "read_only"):
             proxy.count(fault)
@@ -213,3 +224,16 @@ class _Relay(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         """Keep the test's output clean."""
+
+
+def _owner(port: int) -> int:
+    """Return the process of this machine whose end of a connection has a port."""
+    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    (inode,) = (line.split()[9] for line in lines if re.match(rf"\s*\d+: \w+:{port:04X} ", line))
+    for place in Path("/proc").glob("[0-9]*/fd/*"):
+        try:
+            if os.readlink(place) == f"socket:[{inode}]":
+                return int(place.parts[2])
+        except OSError:
+            continue  # it was closed, or its process ended
+    raise AssertionError(f"no process has port {port}")

@@ -134,6 +134,13 @@ def test_deleting_a_pair_leaves_the_pairs_below_and_beside_it(where, tmp_path, r
     assert storage.list_parts(f"{store}/a/b") == storage.list_parts(f"{store}/a/b.c") == []
 
 
+def test_what_is_no_file_is_refused_and_nobody_waits_for_it(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    for name in ("pipe.png", ""):
+        with pytest.raises(storage.StorageError, match="no regular file"):
+            storage.read_bytes(str(tmp_path / name))
+
+
 def test_only_the_first_of_two_creates_a_file(tmp_path):
     url = str(tmp_path / "folder" / "x.json")
     assert storage.create_bytes(url, b"first")
