@@ -33,6 +33,8 @@ LOOPBACK_SWITCH = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 it. `_node_ip_address` does not do it: Ray replaces a loopback address by an outer one."""
 LOCAL_TOKEN = secrets.token_hex(32)
 """Of the Ray that this process starts. Ray's own is a file that every user may read."""
+NO_PORT = "99999"
+"""For the three ports of metrics, which ask for no token: two have no switch, and open none on this."""
 SOCKET_PATH_BYTES = 107
 """Longest path of a Unix socket."""
 SESSION_PATH_BYTES = 72
@@ -96,7 +98,8 @@ def actor_claim(cluster_cpus: float, num_actors: int, wanted: float) -> float:
 def _closed_to_others() -> Iterator[None]:
     """Set what makes a Ray that is started within listen on loopback and ask for a token."""
     settings = {LOOPBACK_SWITCH: "0", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": LOCAL_TOKEN}
-    settings |= {"RAY_enable_metrics_collection": "0"}  # its port is the one that asks for no token
+    settings |= {"RAY_enable_metrics_collection": "0"}
+    settings |= dict.fromkeys(("AUTOSCALER_METRIC_PORT", "DASHBOARD_METRIC_PORT"), NO_PORT)
     before = {name: os.environ.pop(name, None) for name in (*settings, "RAY_AUTH_TOKEN_PATH")}
     os.environ |= settings
     # Read from the environment when Ray was imported: for this process, too late to be set there.
