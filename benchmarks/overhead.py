@@ -1,7 +1,7 @@
 """What the job costs beyond the network: python benchmarks/overhead.py --ir DIR --vis DIR.
 
-Fuses the same frames three ways on the CPU, one after the other: the bare network on decoded arrays,
-the network and the metrics, and jobs/fuse_archive.py with everything (Ray, decoding, Zarr, ledger).
+Fuses the same frames twice on the CPU: the bare network and the metrics on decoded arrays, each timed;
+then jobs/fuse_archive.py with everything (Ray, decoding, Zarr, ledger).
 The job's time runs from its first ledger rows to its last, so Ray's start is left out.
 """
 
@@ -30,23 +30,32 @@ from dmnet_core.metrics import fusion_metrics  # noqa: E402
 MAX_PIXELS = FuseConfig.max_pixels
 
 
-def bare_seconds(index, *, with_metrics):
-    """Return seconds a pair of the network alone, or with the metrics; decoding is not counted."""
+def bare_seconds(index):
+    """Return seconds a pair of the network and of the metrics; decoding is not counted.
+
+    Both are timed pair by pair in turn, after one pair that warms up.
+    """
     model = load_checkpoint().model
-    total = 0.0
-    for row in index.itertuples():
-        ir, vis = (
-            decode_image(storage.read_bytes(url), max_pixels=MAX_PIXELS)
-            for url in (row.ir_url, row.vis_url)
-        )
-        pair = prepare_pair(ir, vis)
+    pairs = [decoded_pair(row) for row in index.itertuples()]
+    network = metrics = 0.0
+    for number, (pair_id, pair) in enumerate([pairs[0], *pairs]):
         start = time.perf_counter()
-        fused = fuse_prepared(model, [pair], pair_ids=[row.pair_id])[0]
-        if with_metrics:
-            levels = (torch.from_numpy(image)[None, None] * 255 for image in (pair.ir, pair.vis, fused))
-            fusion_metrics(*(image.round().clamp(0, 255) for image in levels))
-        total += time.perf_counter() - start
-    return total / len(index)
+        fused = fuse_prepared(model, [pair], pair_ids=[pair_id])[0]
+        fused_at = time.perf_counter()
+        levels = (torch.from_numpy(image)[None, None] * 255 for image in (pair.ir, pair.vis, fused))
+        fusion_metrics(*(image.round().clamp(0, 255) for image in levels))
+        if number > 0:
+            network += fused_at - start
+            metrics += time.perf_counter() - fused_at
+    return network / len(index), metrics / len(index)
+
+
+def decoded_pair(row):
+    """Return the pair's id and its prepared images."""
+    ir, vis = (
+        decode_image(storage.read_bytes(url), max_pixels=MAX_PIXELS) for url in (row.ir_url, row.vis_url)
+    )
+    return row.pair_id, prepare_pair(ir, vis)
 
 
 def job_seconds(arguments):
@@ -73,12 +82,10 @@ def main():
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     index = load_index(None, arguments.ir, arguments.vis)[0].head(arguments.limit)
-    network = bare_seconds(index, with_metrics=False)
-    print(f"network              {network:.3f} s/pair   1.00", flush=True)
-    metrics = bare_seconds(index, with_metrics=True)
-    print(f"network and metrics  {metrics:.3f} s/pair   {metrics / network:.2f}", flush=True)
+    network, metrics = bare_seconds(index)
     job = job_seconds(arguments)
-    print(f"job                  {job:.3f} s/pair   {job / network:.2f}")
+    for name, seconds in (("network", network), ("metrics", metrics), ("job", job)):
+        print(f"{name:8} {seconds:.3f} s/pair   {seconds / network:.2f}")
 
 
 if __name__ == "__main__":
