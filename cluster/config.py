@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+DEVICES = ("auto", "cpu")
+LOG_FORMATS = ("text", "json")
 PRECISIONS = ("fp32", "bf16", "fp16")
 OUTPUT_DTYPES = ("uint8", "uint16", "float32")
 STRETCHES = ("none", "minmax")
@@ -63,13 +65,17 @@ class FuseConfig:
     gpus_per_actor: float = 0.0
     """GPUs that each actor reserves; 0 runs on the CPU."""
     cpus_per_actor: int = 2
-    """CPU threads of each actor that has no GPU."""
+    """CPU threads of each actor that runs on the CPU."""
+    device: str = "auto"
+    """auto: CUDA where GPUs are reserved; cpu: the CPU all the same, to try a cluster's set-up."""
     batch_size: int = 4
     """Windows of one size that go through the network at once on a GPU; a CPU takes them singly."""
     precision: str = "fp32"
     """fp32, bf16 or fp16; the halves need a GPU."""
     limit: int | None = None
     """Fuse only the first this many pairs of the index."""
+    partition: tuple[int, int] | None = None
+    """(k, n): only the k-th of n parts of the index, for runs side by side into one output."""
     range_policy: str = "auto"
     """How source values map to [0, 1]: see dmnet_core.ranges."""
     output_dtype: str = "uint8"
@@ -86,8 +92,15 @@ class FuseConfig:
     """Largest share of rejected pairs with which the job still exits 0, in [0, 1]."""
     dry_run: bool = False
     """Print the plan and write nothing."""
+    log_format: str = "text"
+    """text for people, or json: one object a line, with the run's id."""
     ray_address: str | None = None
     """Ray cluster to join; None joins the submitting cluster or starts a local one."""
+
+    @property
+    def on_cuda(self) -> bool:
+        """Whether the actors run on GPUs."""
+        return self.device == "auto" and self.gpus_per_actor > 0
 
     def __post_init__(self) -> None:
         if (self.index_url is None) == (self.ir_url is None and self.vis_url is None):
@@ -106,7 +119,15 @@ class FuseConfig:
         _check_range("--max-pixels", self.max_pixels, 64, 2**31)
         if self.limit is not None:
             _check_range("--limit", self.limit, 1, 2**62)
-        if self.precision != "fp32" and self.gpus_per_actor == 0:
+        _check_choice("--device", self.device, DEVICES)
+        _check_choice("--log-format", self.log_format, LOG_FORMATS)
+        if self.partition is not None:
+            part, parts = self.partition
+            if not 1 <= part <= parts <= 10_000:
+                raise ValueError(
+                    f"--partition is {part}/{parts}, expected K/N with K from 1 to N, at most 10000"
+                )
+        if self.precision != "fp32" and not self.on_cuda:
             raise ValueError(
                 f"--precision is {self.precision}, expected fp32 on a CPU: give --gpus-per-actor 1 "
                 "to run on GPUs, or leave --precision out"

@@ -1,17 +1,23 @@
 """The lease on an output: one run writes at a time, also where two nights overlap.
 
-    OUT/lease/000007.json   who holds it, since when, and the holder's last heartbeat
+    OUT/lease/000007.json          who holds it, since when, and the holder's last heartbeat
+    OUT/lease/2-of-4/000003.json   the same for a run over one of four partitions of the index
 
 A run takes the lease by creating the object of the next number, which a store grants to one only.
 The holder puts its object again every HEARTBEAT_S. One whose heartbeat stood still for EXPIRY_S has
 died, and the next number may be taken; a holder that finds a higher number than its own has lost the
 lease and must stop.
+
+Runs over different partitions of one division go side by side; a run over everything, or over another
+division, excludes them. Since no store grants two names at once, such a run takes its own lease first
+and looks at the others' after, as they do: of two that start together at least one sees the other.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import random
 import socket
 import threading
 import time
@@ -20,10 +26,13 @@ from typing import Any
 
 from cluster import storage
 from cluster.plain_text import printable
+from cluster.run_log import RunLog
 
 HEARTBEAT_S = 10.0
 EXPIRY_S = 60.0
 POLL_S = 2.0
+WHOLE = ""
+"""The scope of a run over the whole index."""
 Holder = dict[str, Any]
 
 
@@ -38,10 +47,19 @@ class LeaseLost(ValueError):
 class Lease:
     """The right to write an output, kept up by a heartbeat until it is released."""
 
-    def __init__(self, output_url: str, run_id: str) -> None:
+    def __init__(self, output_url: str, log: RunLog, partition: tuple[int, int] | None = None) -> None:
+        """Take nothing yet.
+
+        Args:
+            output_url: of the output.
+            log: of the run that will hold it.
+            partition: (k, n) for a run over the k-th of n partitions, None for one over everything.
+        """
         self.output_url = output_url
         self.folder_url = storage.join_url(output_url, "lease")
-        self.run_id = run_id
+        self.log = log
+        self.run_id = log.run_id
+        self.scope = WHOLE if partition is None else "{}-of-{}".format(*partition)
         self.number = 0
         self.holder: Holder = {}
         self.lost = False
@@ -58,41 +76,40 @@ class Lease:
             LeaseHeld: another run holds it.
             StorageError: the output can't be written.
         """
-        seen, seen_at, told = (-1, 0.0), 0.0, False
+        watch = _Watch()
+        told = False
         while True:
-            number, holder = self._latest()
-            heartbeat = float(holder.get("heartbeat", 0.0))
-            if seen != (number, heartbeat):
-                seen, seen_at = (number, heartbeat), time.monotonic()
-            still_s = time.monotonic() - seen_at
-            # Clocks differ: one that says "long ago" is believed once two heartbeats have failed to come.
-            old = time.time() - heartbeat > EXPIRY_S
-            free = not number or holder.get("released") or _is_dead(holder)
-            if free or still_s > (2 * HEARTBEAT_S if old else EXPIRY_S):
-                if self._take(number + 1):
-                    if number and not holder.get("released"):
-                        print(f"taking over from run {_name(holder)}, which has died", flush=True)
+            rivals = [self.scope, *self._excluded()]
+            live = self._live_holder(rivals, watch)
+            if live is None and self._take(*watch.latest[self.scope]):
+                live = self._live_holder(rivals := self._excluded(), watch)
+                if live is None:
+                    self._shut_out({scope: watch.latest[scope] for scope in rivals})
                     break
-                continue
-            if not old and not wait:
+                self._put(self.holder | {"released": True})
+                self.number = 0
+            if live is None:
+                continue  # another run was granted the number: see who
+            if not wait and not live.get("silent"):
                 raise LeaseHeld(
                     f"output {storage.redact_url(self.output_url)!r} is being written by run "
-                    f"{_name(holder)}, expected no other run: wait for its end (--wait), or, if it "
+                    f"{_name(live)}, expected no other run: wait for its end (--wait), or, if it "
                     f"has died, until {EXPIRY_S:.0f} s after its last heartbeat"
                 )
             if not told:
-                print(f"waiting for run {_name(holder)}", flush=True)
+                text = f"waiting for run {_name(live)}"
+                self.log.say("waiting", text, holder=live.get("run_id", ""))
                 told = True
-            time.sleep(POLL_S)
-        for number in self._numbers():
+            time.sleep(POLL_S * random.uniform(0.5, 1.5))  # two that gave way must not meet again
+        for number in self._numbers().get(self.scope, []):
             if number < self.number:
-                storage.delete(self._url(number))
+                storage.delete(self._url(self.scope, number))
         self.thread.start()
 
     def check(self) -> None:
         """Raise LeaseLost where another run has taken over."""
         if self.lost:
-            _, holder = self._latest()
+            _, holder = self._latest(self.scope)
             raise LeaseLost(
                 f"output {storage.redact_url(self.output_url)!r} was taken over by run "
                 f"{_name(holder)}, since this run gave no sign for over {EXPIRY_S:.0f} s: "
@@ -110,20 +127,47 @@ class Lease:
         try:
             self._put(self.holder | {"released": True})
         except storage.StorageError as error:
-            print(f"the lease is left to expire: {error}", flush=True)
+            self.log.say("lease_left", f"the lease is left to expire: {error}", error=str(error))
 
     def _beat(self) -> None:
         while not self.stopped.wait(HEARTBEAT_S):
             try:
-                if max(self._numbers(), default=0) > self.number:
+                if self._numbers()[self.scope][-1] > self.number:
                     self.lost = True
                     return
                 self._put(self.holder | {"heartbeat": time.time()})
-            except (storage.StorageError, OSError):
+            except (storage.StorageError, OSError, LookupError):
                 continue  # the store is away for a moment; the next beat tells
 
-    def _take(self, number: int) -> bool:
-        """Return whether the store granted the number to this run."""
+    def _excluded(self) -> list[str]:
+        """Return the scopes, seen in the store, that may not be held beside this one."""
+        division = self.scope.partition("-of-")[2]
+        return [
+            scope for scope in self._numbers()
+            if scope != self.scope
+            and (WHOLE in (scope, self.scope) or scope.partition("-of-")[2] != division)
+        ]  # fmt: skip
+
+    def _live_holder(self, scopes: list[str], watch: _Watch) -> Holder | None:
+        """Return a holder of one of the scopes that is, or may be, alive; None where there is none.
+
+        It has the key `silent` where its heartbeat is old: it is about to be given up.
+        """
+        for scope in scopes:
+            number, holder = watch.latest[scope] = self._latest(scope)
+            if not number or holder.get("released") or _is_dead(holder):
+                continue
+            heartbeat = float(holder.get("heartbeat", 0.0))
+            still_s = watch.still_s(scope, number, heartbeat)
+            # Clocks differ: one that says "long ago" is believed once two heartbeats have failed to come.
+            silent = time.time() - heartbeat > EXPIRY_S
+            if still_s <= (2 * HEARTBEAT_S if silent else EXPIRY_S):
+                return holder | {"silent": silent}
+        return None
+
+    def _take(self, before: int, last: Holder) -> bool:
+        """Return whether the store granted the number after `before` to this run."""
+        number = before + 1
         self.holder = {
             "run_id": self.run_id,
             "host": socket.gethostname(),
@@ -132,32 +176,69 @@ class Lease:
             "heartbeat": time.time(),
             "released": False,
         }
-        granted = storage.create_bytes(self._url(number), json.dumps(self.holder).encode())
+        granted = storage.create_bytes(self._url(self.scope, number), json.dumps(self.holder).encode())
         if not granted:  # by an answer that was lost, and a retry that found its own object?
-            latest, holder = self._latest()
+            latest, holder = self._latest(self.scope)
             granted = latest == number and holder.get("run_id") == self.run_id
         self.number = number if granted else 0
+        if granted and before and not last.get("released"):
+            self._say_taken_over(last)
         return granted
 
-    def _put(self, holder: Holder) -> None:
-        storage.put_bytes(self._url(self.number), json.dumps(holder).encode())
+    def _shut_out(self, given_up: dict[str, tuple[int, Holder]]) -> None:
+        """Tell holders of other scopes that were given up, should they wake, by the next number."""
+        for scope, (number, last) in given_up.items():
+            if number and not last.get("released"):
+                self._say_taken_over(last)
+                record = json.dumps(self.holder | {"released": True}).encode()
+                storage.create_bytes(self._url(scope, number + 1), record)
 
-    def _latest(self) -> tuple[int, Holder]:
-        number = max(self._numbers(), default=0)
-        if not number:
+    def _say_taken_over(self, last: Holder) -> None:
+        text = f"taking over from run {_name(last)}, which has died"
+        self.log.say("taken_over", text, holder=last.get("run_id", ""))
+
+    def _put(self, holder: Holder) -> None:
+        storage.put_bytes(self._url(self.scope, self.number), json.dumps(holder).encode())
+
+    def _latest(self, scope: str) -> tuple[int, Holder]:
+        numbers = self._numbers().get(scope)
+        if not numbers:
             return 0, {}
         try:
-            holder: Holder = json.loads(storage.read_bytes(self._url(number)))
+            holder: Holder = json.loads(storage.read_bytes(self._url(scope, numbers[-1])))
         except (FileNotFoundError, ValueError):
-            return number, {}
-        return number, holder
+            return numbers[-1], {}
+        return numbers[-1], holder
 
-    def _numbers(self) -> list[int]:
-        names = [file.path.partition(".")[0] for file in storage.list_parts(self.folder_url)]
-        return [int(name) for name in names if name.isdigit()]
+    def _numbers(self) -> dict[str, list[int]]:
+        """Return the numbers that were ever granted and not tidied up, rising, by scope."""
+        found: dict[str, list[int]] = {}
+        for file in storage.list_parts(self.folder_url):
+            scope, _, name = file.path.rpartition("/")
+            number = name.partition(".")[0]
+            if number.isdigit():
+                found.setdefault(scope, []).append(int(number))
+        return {scope: sorted(numbers) for scope, numbers in found.items()}
 
-    def _url(self, number: int) -> str:
-        return storage.join_url(self.folder_url, f"{number:06d}.json")
+    def _url(self, scope: str, number: int) -> str:
+        return storage.join_url(self.folder_url, *filter(None, [scope]), f"{number:06d}.json")
+
+
+class _Watch:
+    """What was seen of each scope's lease, and for how long, by this machine's clock, unchanged."""
+
+    def __init__(self) -> None:
+        self.latest: dict[str, tuple[int, Holder]] = {}
+        self.seen: dict[str, tuple[tuple[int, float], float]] = {}
+
+    def still_s(self, scope: str, number: int, heartbeat: float) -> float:
+        """Return the seconds since the lease was first seen with this number and heartbeat."""
+        now = time.monotonic()
+        seen, since = self.seen.get(scope, (None, now))
+        if seen != (number, heartbeat):
+            since = now
+            self.seen[scope] = ((number, heartbeat), now)
+        return now - since
 
 
 def _name(holder: Holder) -> str:

@@ -56,10 +56,18 @@ class LedgerWriter:
         self.rows: list[Row] = []
         self.num_parts = 0
         self.last_put = time.monotonic()
+        self.oldest = 0.0
+
+    @property
+    def lag_s(self) -> float:
+        """Seconds since the oldest row came that is not put yet; 0 where there is none."""
+        return time.monotonic() - self.oldest if self.rows else 0.0
 
     def append(self, rows: list[Row]) -> None:
         """Take rows of `write_window`, and put a part where one is due."""
         recorded_at = time.time()
+        if not self.rows:
+            self.oldest = time.monotonic()
         self.rows += [row | {"run_id": self.run_id, "recorded_at": recorded_at} for row in rows]
         due = time.monotonic() - self.last_put > SECONDS_PER_PART
         if len(self.rows) >= ROWS_PER_PART or due:

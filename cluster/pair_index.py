@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
+from zlib import crc32
 
 import pandas as pd
 
@@ -245,3 +246,15 @@ def _unmatched(pair_id: str, reason: str, detail: str, urls: dict[str, str]) -> 
     row = {"pair_id": pair_id, "reason": reason, "detail": detail}
     row |= {f"{side}_url": urls.get(side, "") for side in SIDES}
     return {name: value.encode("utf-8", "backslashreplace").decode() for name, value in row.items()}
+
+
+def partition_of(pair_ids: pd.Series, partition: tuple[int, int]) -> pd.Series:
+    """Return which pairs belong to a part of an archive, the same in every run and on every machine.
+
+    Args:
+        pair_ids: names.
+        partition: (k, n): the k-th, from 1, of n parts.
+    """
+    part, parts = partition
+    places = [crc32(name.encode("utf-8", "surrogatepass")) % parts for name in pair_ids]
+    return pd.Series(places, index=pair_ids.index, dtype="int64") == part - 1

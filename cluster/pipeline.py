@@ -22,7 +22,8 @@ from cluster.attempts import AttemptCounts
 from cluster.config import FuseConfig
 from cluster.lease import Lease
 from cluster.ledger import LedgerWriter, read_ledger
-from cluster.pair_index import load_index
+from cluster.pair_index import load_index, partition_of
+from cluster.plain_text import one_line
 from cluster.plan import (
     KEYS,
     SEED,
@@ -34,6 +35,7 @@ from cluster.plan import (
     make_plan,
 )
 from cluster.results import Output, Summary
+from cluster.run_log import RunLog
 from cluster.steps import FuseWindows, read_window, write_window
 from dmnet_core import __version__
 from dmnet_core.checkpoint import Checkpoint, load_checkpoint
@@ -43,9 +45,13 @@ if TYPE_CHECKING:
     import ray.data
 
 MAX_BLOCKS = 4000
+REJECTED_FIELDS = ("pair_id", "reason", "detail")
 READ_CPUS = 0.5
 """Of one read task: it waits for storage half its time. Being unlike the actors' share, it also
 keeps Ray Data from moving the reading into the actors."""
+OFF_THE_GPUS = "DEFAULT"
+"""Ray's own strategy places what needs no GPU on nodes without, as long as these have room; the SPREAD
+that Ray Data would use does not."""
 
 
 def fuse_archive(config: FuseConfig) -> Summary:
@@ -56,15 +62,27 @@ def fuse_archive(config: FuseConfig) -> Summary:
         ValueError, OSError: an input, a setting or a URL is wrong, or storage fails; one line. The
             same command goes on from where the ledger stands.
     """
+    run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+    log = RunLog(run_id, as_json=config.log_format == "json")
+    try:
+        return _fuse_archive(_absolute(config), log)
+    except (Exception, KeyboardInterrupt) as error:
+        log.say("failed", error=one_line(error) or type(error).__name__)  # people read it from the job
+        raise
+
+
+def _fuse_archive(config: FuseConfig, log: RunLog) -> Summary:
     start = time.monotonic()
-    config = _absolute(config)
     check_range_policy(config.range_policy)
     output = Output(config.output_url)
     index, unmatched = load_index(config.index_url, config.ir_url, config.vis_url)
+    if config.partition:
+        index = index[partition_of(index["pair_id"], config.partition)].reset_index(drop=True)
+        names = pd.Series([row["pair_id"] for row in unmatched], dtype="str")
+        unmatched = [unmatched[i] for i in partition_of(names, config.partition).to_numpy().nonzero()[0]]
     checkpoint = _load_checkpoint(config)
     fingerprint = make_fingerprint(checkpoint, config)
-    run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
-    run = _Run(config, output, fingerprint, Lease(config.output_url, run_id))
+    run = _Run(config, output, fingerprint, Lease(config.output_url, log, config.partition), log)
     if config.dry_run:
         plan = run.plan(index, unmatched)
         return results.summarise(plan, unmatched)
@@ -77,10 +95,13 @@ def fuse_archive(config: FuseConfig) -> Summary:
         now = run.work(plan, index, unmatched, start)
         summary = results.judge(results.summarise(now, unmatched), now, config.max_rejected)
         run.record(summary, "finished", start)
-        metrics = results.write_tables(output, run_id, index, now, unmatched)
-        if len(plan.todo) or not storage.exists(output.preview):
-            results.write_preview(output, metrics, config)
-        report.print_summary(summary, output.urls(), metrics, time.monotonic() - start)
+        if config.partition:  # other runs are at work: the tables are written by one over everything
+            metrics, urls = now.current[now.current["status"] == "fused"], {"fused": output.store}
+        else:
+            metrics, urls = results.write_tables(output, log.run_id, index, now, unmatched), output.urls()
+            if len(plan.todo) or not storage.exists(output.preview):
+                results.write_preview(output, metrics, config)
+        report.say_summary(log, summary, urls, metrics, time.monotonic() - start)
         return summary
     finally:
         run.lease.release()
@@ -90,26 +111,32 @@ class _Run:
     """One submission: what it was told, and what it writes under its lease."""
 
     def __init__(
-        self, config: FuseConfig, output: Output, fingerprint: Fingerprint, lease: Lease
+        self,
+        config: FuseConfig,
+        output: Output,
+        fingerprint: Fingerprint,
+        lease: Lease,
+        log: RunLog,
     ) -> None:
         self.config = config
         self.output = output
         self.fingerprint = fingerprint
         self.lease = lease
+        self.log = log
         self.ledger = LedgerWriter(output.ledger, lease.run_id)
 
     def plan(self, index: pd.DataFrame, unmatched: list[dict[str, Any]]) -> Plan:
-        """Return what is left to do, and print it.
+        """Return what is left to do, and say it.
 
         Raises:
             ValueError: the output was made with other settings, and may not be reprocessed.
         """
-        ledger = read_ledger(self.output.ledger)
+        ledger = self.read_ledger()
         if not self.config.reprocess:
             stored = fused_store.read_store_attributes(self.output.store)
             check_fingerprint(stored, ledger, self.fingerprint, self.config.output_url)
         plan = self._subtract(index, ledger)
-        report.print_plan(plan, len(unmatched), prune=self.config.prune)
+        report.say_plan(self.log, plan, len(unmatched), prune=self.config.prune)
         return plan
 
     def work(
@@ -117,7 +144,8 @@ class _Run:
     ) -> Plan:
         """Do what the plan says; return the plan as it is then. A run that fails leaves its record."""
         if not len(plan.todo):
-            print("nothing left to do: every pair is in the ledger with these settings")
+            text = "nothing left to do: every pair is in the ledger with these settings"
+            self.log.say("nothing_to_do", text)
         try:
             if self.config.prune and len(plan.gone):
                 self.prune(plan.gone)
@@ -126,13 +154,13 @@ class _Run:
             self.lease.check()
             if not len(plan.todo) and not (self.config.prune and len(plan.gone)):
                 return plan
-            return self._subtract(index, read_ledger(self.output.ledger))
+            return self._subtract(index, self.read_ledger())
         except storage.StorageError:
             raise  # there is nowhere to leave a record
         except BaseException as error:
             reason = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
             with suppress(OSError, ValueError):  # the first error counts
-                now = self._subtract(index, read_ledger(self.output.ledger))
+                now = self._subtract(index, self.read_ledger())
                 self.record(results.summarise(now, unmatched), reason, start)
             raise
 
@@ -147,6 +175,13 @@ class _Run:
         digest, limit = self.fingerprint.digest, self.config.limit
         return make_plan(index, ledger, digest, limit, retry_rejected=self.config.reprocess)
 
+    def read_ledger(self) -> pd.DataFrame:
+        """Return the ledger's rows of the run's part of the index."""
+        ledger = read_ledger(self.output.ledger)
+        if self.config.partition:
+            ledger = ledger[partition_of(ledger["pair_id"], self.config.partition)]
+        return ledger
+
     def prune(self, gone: pd.DataFrame) -> None:
         """Remove the pixels of pairs that left the index; the ledger says so before they go."""
         self.ledger.append(gone.assign(status="pruned").to_dict("records"))
@@ -158,18 +193,20 @@ class _Run:
     def fuse(self, todo: pd.DataFrame) -> None:
         """Send the pairs through the three steps, and their rows into the ledger."""
         config, ledger = self.config, self.ledger
-        wanted = config.cpus_per_actor if config.gpus_per_actor == 0 else 1
-        progress = report.Progress(len(todo))
+        wanted = 1 if config.on_cuda else config.cpus_per_actor
+        progress = report.Progress(len(todo), self.log)
         rows = todo[[*KEYS, *URLS]].assign(
             window=0, zarr_path=[fused_store.escape_pair_id(name) for name in todo["pair_id"]]
         )
         fused_store.create_parent_groups(self.output.store, rows["zarr_path"])
         # Here, so that a run with nothing to do is done before Ray would be imported.
         from cluster.session import actor_claim, ray_session
+        from cluster.telemetry import RunMetrics
 
         with ray_session(config.ray_address, wanted * config.num_actors) as cluster_cpus:
             claim = actor_claim(cluster_cpus, config.num_actors, wanted)
             ledger_rows = self._dataset(rows, claim)
+            shown = RunMetrics(self.log.run_id, len(todo), config.num_actors)
             try:
                 for batch in ledger_rows.iter_batches(
                     batch_size=None, prefetch_batches=0, batch_format="pyarrow"
@@ -177,7 +214,11 @@ class _Run:
                     done: list[dict[str, Any]] = cast(Any, batch).to_pylist()
                     self.lease.check()
                     ledger.append(done)
-                    progress.add(len(done), sum(row["status"] == "rejected" for row in done))
+                    rejected = [row for row in done if row["status"] == "rejected"]
+                    for row in rejected:
+                        self.log.say("rejected", **{name: row[name] for name in REJECTED_FIELDS})
+                    shown.add(done, ledger.lag_s)
+                    progress.add(len(done), len(rejected))
             finally:
                 ledger.flush()
                 progress.close()
@@ -192,7 +233,7 @@ class _Run:
         actor_options = {
             "checkpoint_url": config.checkpoint_url,
             "digest": self.fingerprint.fields["weights"],
-            "device": "cuda" if config.gpus_per_actor else "cpu",
+            "device": "cuda" if config.on_cuda else "cpu",
             "num_threads": config.cpus_per_actor,
             "range_policy": config.range_policy,
             "output_dtype": config.output_dtype,
@@ -203,7 +244,12 @@ class _Run:
         read_options = {"max_pixels": config.max_pixels, "attempts": attempts}
         return (
             ray.data.from_pandas(blocks)
-            .map(cast(Any, read_window), fn_kwargs=read_options, num_cpus=READ_CPUS)
+            .map(
+                cast(Any, read_window),
+                fn_kwargs=read_options,
+                num_cpus=READ_CPUS,
+                scheduling_strategy=OFF_THE_GPUS,
+            )
             .map_batches(
                 FuseWindows,
                 fn_constructor_kwargs=actor_options,
@@ -219,6 +265,7 @@ class _Run:
                     "fingerprint": self.fingerprint.digest,
                 },
                 num_cpus=READ_CPUS,
+                scheduling_strategy=OFF_THE_GPUS,
             )
         )
 

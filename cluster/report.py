@@ -16,6 +16,7 @@ from cluster import fused_store, storage
 from cluster.decode import decode_image
 from cluster.plain_text import one_line, printable
 from cluster.plan import Plan
+from cluster.run_log import RunLog
 from dmnet_core.inference import prepare_pair
 from dmnet_core.metrics import METRICS
 from dmnet_core.ranges import from_unit, to_unit
@@ -32,14 +33,15 @@ CELL_WIDTH, CELL_GAP, LABEL_HEIGHT = 400, 6, 18
 class Progress:
     """One short line: redrawn in place on a terminal, else a new one every 30 seconds."""
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, log: RunLog) -> None:
         self.total = total
+        self.log = log
         self.done = 0
         self.rejected = 0
         self.start = time.monotonic()
         self.first: float | None = None
         self.last_line = self.start
-        self.live = sys.stdout.isatty()
+        self.live = sys.stdout.isatty() and not log.as_json
 
     def add(self, done: int, rejected: int) -> None:
         """Count windows that are finished, of which `rejected` were not fused."""
@@ -48,8 +50,7 @@ class Progress:
         now = time.monotonic()
         if now - self.last_line >= (SECONDS_PER_REDRAW if self.live else SECONDS_PER_LINE):
             self.last_line = now
-            end = "" if self.live else "\n"
-            print(f"\r{self.line()}   " if self.live else self.line(), end=end, flush=True)
+            self._say(end="")
 
     def line(self) -> str:
         """Return the line as it is now."""
@@ -62,11 +63,18 @@ class Progress:
 
     def close(self) -> None:
         """End the line."""
-        print(f"\r{self.line()}   " if self.live else self.line(), flush=True)
+        self._say(end="\n")
+
+    def _say(self, end: str) -> None:
+        if self.live:
+            print(f"\r{self.line()}   ", end=end, flush=True)
+            return
+        counts = {"done": self.done, "total": self.total, "rejected": self.rejected}
+        self.log.say("progress", self.line(), **counts)
 
 
-def print_plan(plan: Plan, num_unmatched: int, *, prune: bool = False) -> None:
-    """Print what a run would do."""
+def say_plan(log: RunLog, plan: Plan, num_unmatched: int, *, prune: bool = False) -> None:
+    """Say what a run would do."""
     unknown = int((plan.todo[["ir_size", "vis_size"]] < 0).to_numpy().sum())
     rows = {
         "pairs in index": len(plan.pairs) + num_unmatched,
@@ -81,20 +89,22 @@ def print_plan(plan: Plan, num_unmatched: int, *, prune: bool = False) -> None:
         others = f", {plan.num_gone_otherwise} of other settings" if plan.num_gone_otherwise else ""
         kept = "results removed" if prune else f"results kept{others}; --prune removes them"
         rows["left the index"] = f"{len(plan.gone)} ({kept})"
-    print_table(rows)
+    log.say(
+        "plan", table(rows), pairs=len(plan.pairs) + num_unmatched, without_partner=num_unmatched,
+        done=plan.num_done, to_fuse=len(plan.todo), read_bytes=plan.read_bytes, gone=len(plan.gone),
+    )  # fmt: skip
 
 
-def print_table(rows: dict[str, Any]) -> None:
-    """Print names and values in two columns."""
+def table(rows: dict[str, Any]) -> str:
+    """Return names and values in two columns."""
     width = max(map(len, rows))
-    for name, value in rows.items():
-        print(f"  {name:<{width}}  {value}")
+    return "\n".join(f"  {name:<{width}}  {value}" for name, value in rows.items())
 
 
-def print_summary(
-    summary: Summary, urls: dict[str, str], metrics: pd.DataFrame, seconds: float
+def say_summary(
+    log: RunLog, summary: Summary, urls: dict[str, str], metrics: pd.DataFrame, seconds: float
 ) -> None:
-    """Print how a run ended and where its results are."""
+    """Say how a run ended and where its results are."""
     rows: dict[str, Any] = {
         "pairs": f"{summary.num_pairs} = {summary.num_fused} fused + {summary.num_rejected} rejected"
     }
@@ -103,7 +113,11 @@ def print_summary(
         rows["means"] = mean_metrics(metrics)
     rows["time"] = duration(seconds)
     rows |= {name: printable(storage.redact_url(url)) for name, url in urls.items()}
-    print_table(rows)
+    log.say(
+        "finished", table(rows), pairs=summary.num_pairs, fused=summary.num_fused,
+        rejected=summary.num_rejected, reasons=summary.reasons, problem=summary.problem,
+        seconds=round(seconds, 3),
+    )  # fmt: skip
 
 
 def mean_metrics(metrics: pd.DataFrame) -> str:

@@ -232,7 +232,8 @@ def write_window(row: Row, *, store_url: str, fingerprint: str) -> Row:
     """Step 3 of 3: store the fused pixels of one window and return its ledger row.
 
     In:  a row of FuseWindows with zarr_path.
-    Out: the row without pixels, plus status fused|rejected, written_bytes, seconds, fingerprint.
+    Out: the row without pixels, plus status fused|rejected, written_bytes, write_s, seconds (of all
+         three steps), fingerprint.
     The only step that writes; a whole object at once, so it may run twice.
     """
     start = time.perf_counter()
@@ -251,8 +252,8 @@ def write_window(row: Row, *, store_url: str, fingerprint: str) -> Row:
             written = fused_store.write_fused(store_url, row["zarr_path"], pixels, attributes)
         except Exception as error:
             reason, detail = "failed", f"write: {explain(error)[1]}"
-    seconds = row["read_s"] + row["fuse_s"] + time.perf_counter() - start
-    dropped = {"fused", "fused_shape", "fused_dtype", "read_s", "fuse_s"}
+    write_s = time.perf_counter() - start
+    dropped = {"fused", "fused_shape", "fused_dtype"}
     return {
         **{name: value for name, value in row.items() if name not in dropped},
         "dtype": row["fused_dtype"],
@@ -260,7 +261,8 @@ def write_window(row: Row, *, store_url: str, fingerprint: str) -> Row:
         "reason": reason,
         "detail": detail,
         "written_bytes": written,
-        "seconds": seconds,
+        "write_s": write_s,
+        "seconds": row["read_s"] + row["fuse_s"] + write_s,
         "fingerprint": fingerprint,
     }
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from cluster.config import OUTPUT_DTYPES, PRECISIONS, FuseConfig  # noqa: E402
+from cluster.config import DEVICES, LOG_FORMATS, OUTPUT_DTYPES, PRECISIONS, FuseConfig  # noqa: E402
 from cluster.lease import LeaseHeld  # noqa: E402
 from cluster.pipeline import fuse_archive  # noqa: E402
 from cluster.plain_text import one_line  # noqa: E402
@@ -27,10 +27,14 @@ def parse_arguments(arguments: list[str] | None = None) -> FuseConfig:
     add("--actors", type=int, default=1, metavar="N", help="actors that hold the network (1)")
     add("--gpus-per-actor", type=float, default=0.0, metavar="X", help="0 runs on the CPU (0)")
     add("--cpus-per-actor", type=int, default=2, metavar="N", help="CPU threads of each actor (2)")
+    add("--device", choices=DEVICES, default="auto",
+        help="cpu runs on the CPU though GPUs are reserved, to try a cluster (auto)")  # fmt: skip
     add("--batch-size", type=int, default=4, metavar="N",
         help="pairs of one size that a GPU takes at once (4)")  # fmt: skip
     add("--precision", choices=PRECISIONS, default="fp32", help="the halves need GPUs (fp32)")
     add("--limit", type=int, metavar="N", help="only the first N pairs")
+    add("--partition", type=_partition, metavar="K/N",
+        help="only the K-th of N parts of the pairs; runs over others may go on beside it")  # fmt: skip
     add("--range", default="auto", metavar="POLICY",
         help="source values to [0, 1]: auto, dtype, minmax, percentile or LOW:HIGH (auto)")  # fmt: skip
     add("--dtype", choices=OUTPUT_DTYPES, default="uint8", help="of the fused arrays (uint8)")
@@ -43,6 +47,7 @@ def parse_arguments(arguments: list[str] | None = None) -> FuseConfig:
     add("--prune", action="store_true", help="remove results of pairs that left the index")
     add("--wait", action="store_true", help="wait for another run that writes the same output")
     add("--dry-run", action="store_true", help="print what would be done and stop")
+    add("--log-format", choices=LOG_FORMATS, default="text", help="json: one object a line (text)")
     add("--ray-address", metavar="HOST:PORT",
         help="Ray cluster to join; default: RAY_ADDRESS, or a local Ray")  # fmt: skip
     given = parser.parse_args(arguments)
@@ -57,6 +62,11 @@ def parse_arguments(arguments: list[str] | None = None) -> FuseConfig:
         return FuseConfig(**values, **same)
     except ValueError as error:
         parser.error(one_line(error))
+
+
+def _partition(text: str) -> tuple[int, int]:
+    part, _, parts = text.partition("/")
+    return int(part), int(parts)
 
 
 def main() -> int:

@@ -8,7 +8,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from cluster.config import TrainConfig  # noqa: E402
 from cluster.plain_text import one_line, printable  # noqa: E402
-from cluster.report import print_table  # noqa: E402
+from cluster.report import table  # noqa: E402
 from cluster.storage import redact_url  # noqa: E402
 from cluster.training import train_dmnet  # noqa: E402
 
@@ -85,10 +85,11 @@ def main() -> int:
         print(f"train_dmnet: {one_line(report.problem)}", file=sys.stderr)
         return 1
     last = report.history.iloc[-1].dropna()
-    print_table(
+    rows = (
         {"pairs": report.num_pairs, **{name: f"{value:.5g}" for name, value in last.items()}}
         | {name: printable(redact_url(url)) for name, url in report.urls.items()}
     )
+    print(table(rows))
     return 0
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from cluster import lease, storage
 from cluster.lease import Lease, LeaseHeld, LeaseLost
+from cluster.run_log import RunLog
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -24,8 +25,12 @@ def fast(monkeypatch):
     monkeypatch.setattr(lease, "POLL_S", 0.05)
 
 
+def log_of(run_id):
+    return RunLog(run_id, as_json=False)
+
+
 def taken(output, run_id, wait=False):
-    held = Lease(output, run_id)
+    held = Lease(output, log_of(run_id))
     held.acquire(wait=wait)
     return held
 
@@ -35,7 +40,7 @@ def leave(held, output, *, heartbeat, host="elsewhere"):
     held.stopped.set()
     held.thread.join()
     holder = held.holder | {"heartbeat": heartbeat, "host": host, "process": []}
-    storage.put_bytes(held._url(held.number), json.dumps(holder).encode())
+    storage.put_bytes(held._url(held.scope, held.number), json.dumps(holder).encode())
 
 
 def test_a_second_run_is_told_who_holds_the_output_and_a_third_gets_it_after(output):
@@ -87,13 +92,13 @@ def test_a_holder_that_died_elsewhere_is_taken_over_after_its_expiry_and_learns_
     with pytest.raises(LeaseLost, match="taken over by run run-2"):
         first.check()
     first.release()
-    assert storage.exists(second._url(2))
+    assert storage.exists(second._url("", 2))
     second.check()
     second.release()
 
 
 def test_a_holder_whose_clock_is_behind_keeps_what_it_holds(tmp_path, fast, monkeypatch):
-    first = Lease(str(tmp_path), "run-1")
+    first = Lease(str(tmp_path), log_of("run-1"))
     real = time.time
 
     def behind():
@@ -115,9 +120,69 @@ def test_a_process_of_this_machine_that_is_gone_holds_nothing(tmp_path):
     output = str(tmp_path)
     child = os.fork()
     if not child:
-        Lease(output, "run-1").acquire(wait=False)
+        Lease(output, log_of("run-1")).acquire(wait=False)
         os._exit(0)
     os.waitpid(child, 0)
     second = taken(output, "run-2")  # at once
     assert second.number == 2
     second.release()
+
+
+def taken_part(output, run_id, k, n, wait=False):
+    held = Lease(output, log_of(run_id), (k, n))
+    held.acquire(wait=wait)
+    return held
+
+
+def test_partitions_of_one_division_are_held_side_by_side_and_each_by_one(output):
+    first, second = taken_part(output, "run-1", 1, 2), taken_part(output, "run-2", 2, 2)
+    with pytest.raises(LeaseHeld, match="by run run-2"):
+        taken_part(output, "run-3", 2, 2)
+    for other in (lambda: taken(output, "run-4"), lambda: taken_part(output, "run-5", 1, 3)):
+        with pytest.raises(LeaseHeld):
+            other()
+    first.release()
+    with pytest.raises(LeaseHeld, match="by run run-2"):
+        taken(output, "run-6")
+    second.release()
+    whole = taken(output, "run-7")
+    with pytest.raises(LeaseHeld, match="by run run-7"):
+        taken_part(output, "run-8", 1, 2)
+    whole.release()
+    taken_part(output, "run-9", 1, 3).release()
+
+
+def test_whoever_starts_together_the_whole_and_a_part_are_never_both_held(tmp_path, fast):
+    held, clashes = [], []
+
+    def run(number):
+        part = (1 + number % 2, 2) if number % 3 else None
+        mine = Lease(str(tmp_path), log_of(f"run-{number}"), part)
+        mine.acquire(wait=True)
+        held.append(part)
+        others = list(held)
+        if None in others and len(others) > 1 or others.count(part) > 1:
+            clashes.append(others)
+        time.sleep(0.02)
+        held.remove(part)
+        mine.release()
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(9)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not any(thread.is_alive() for thread in threads)
+    assert not clashes
+
+
+def test_a_dead_partition_is_shut_out_by_a_run_over_everything(output, fast):
+    part = taken_part(output, "run-1", 1, 2)
+    leave(part, output, heartbeat=time.time() - 3600)
+    whole = taken(output, "run-2")
+    part.stopped.clear()
+    part._beat()
+    with pytest.raises(LeaseLost, match="taken over by run run-2"):
+        part.check()
+    whole.release()
+    taken_part(output, "run-3", 1, 2).release()
