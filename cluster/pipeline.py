@@ -39,6 +39,8 @@ from cluster.run_log import RunLog
 from cluster.steps import FuseWindows, read_window, write_window
 from dmnet_core import __version__
 from dmnet_core.checkpoint import Checkpoint, load_checkpoint
+from dmnet_core.inference import memory_bytes
+from dmnet_core.model import DMNet
 from dmnet_core.ranges import check_range_policy
 
 if TYPE_CHECKING:
@@ -46,6 +48,8 @@ if TYPE_CHECKING:
 
 MAX_BLOCKS = 4000
 REJECTED_FIELDS = ("pair_id", "reason", "detail")
+PROCESS_BYTES = 500_000_000
+"""Of a process that holds PyTorch, Ray and nothing else."""
 READ_CPUS = 0.5
 """Of one read task: it waits for storage half its time. Being unlike the actors' share, it also
 keeps Ray Data from moving the reading into the actors."""
@@ -82,7 +86,8 @@ def _fuse_archive(config: FuseConfig, log: RunLog) -> Summary:
         unmatched = [unmatched[i] for i in partition_of(names, config.partition).to_numpy().nonzero()[0]]
     checkpoint = _load_checkpoint(config)
     fingerprint = make_fingerprint(checkpoint, config)
-    run = _Run(config, output, fingerprint, Lease(config.output_url, log, config.partition), log)
+    lease = Lease(config.output_url, log, config.partition)
+    run = _Run(config, output, checkpoint, fingerprint, lease, log)
     if config.dry_run:
         plan = run.plan(index, unmatched)
         return results.summarise(plan, unmatched)
@@ -114,12 +119,14 @@ class _Run:
         self,
         config: FuseConfig,
         output: Output,
+        checkpoint: Checkpoint,
         fingerprint: Fingerprint,
         lease: Lease,
         log: RunLog,
     ) -> None:
         self.config = config
         self.output = output
+        self.checkpoint = checkpoint
         self.fingerprint = fingerprint
         self.lease = lease
         self.log = log
@@ -136,7 +143,8 @@ class _Run:
             stored = fused_store.read_store_attributes(self.output.store)
             check_fingerprint(stored, ledger, self.fingerprint, self.config.output_url)
         plan = self._subtract(index, ledger)
-        report.say_plan(self.log, plan, len(unmatched), prune=self.config.prune)
+        memory = foretold_memory(self.checkpoint.model, self.config)
+        report.say_plan(self.log, plan, len(unmatched), prune=self.config.prune, memory=memory)
         return plan
 
     def work(
@@ -213,11 +221,12 @@ class _Run:
                 ):
                     done: list[dict[str, Any]] = cast(Any, batch).to_pylist()
                     self.lease.check()
+                    lag_s = ledger.lag_s
                     ledger.append(done)
                     rejected = [row for row in done if row["status"] == "rejected"]
                     for row in rejected:
                         self.log.say("rejected", **{name: row[name] for name in REJECTED_FIELDS})
-                    shown.add(done, ledger.lag_s)
+                    shown.add(done, lag_s)
                     progress.add(len(done), len(rejected))
             finally:
                 ledger.flush()
@@ -268,6 +277,24 @@ class _Run:
                 scheduling_strategy=OFF_THE_GPUS,
             )
         )
+
+
+def foretold_memory(model: DMNet, config: FuseConfig) -> str:
+    """Return what an actor on the CPU needs at most, in words; nothing for one on a GPU."""
+    if config.on_cuda:
+        return ""
+    empty, most = actor_bytes(model, 0), actor_bytes(model, config.max_pixels)
+    megapixel = actor_bytes(model, 1_000_000) - empty
+    return (
+        f"an actor needs {report.size(empty)} and {report.size(megapixel)} a megapixel of its largest "
+        f"image: {report.size(most)} with one of --max-pixels"
+    )
+
+
+def actor_bytes(model: DMNet, num_pixels: int) -> int:
+    """Return about the most memory that an actor's process takes with an image of a size, on a CPU."""
+    weights = sum(parameter.nbytes for parameter in model.parameters())
+    return PROCESS_BYTES + weights + memory_bytes(model.config, num_pixels)
 
 
 class _CountedAttempts:

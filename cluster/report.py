@@ -73,8 +73,10 @@ class Progress:
         self.log.say("progress", self.line(), **counts)
 
 
-def say_plan(log: RunLog, plan: Plan, num_unmatched: int, *, prune: bool = False) -> None:
-    """Say what a run would do."""
+def say_plan(
+    log: RunLog, plan: Plan, num_unmatched: int, *, prune: bool = False, memory: str = ""
+) -> None:
+    """Say what a run would do; `memory` is what an actor will need, in words."""
     unknown = int((plan.todo[["ir_size", "vis_size"]] < 0).to_numpy().sum())
     rows = {
         "pairs in index": len(plan.pairs) + num_unmatched,
@@ -85,6 +87,8 @@ def say_plan(log: RunLog, plan: Plan, num_unmatched: int, *, prune: bool = False
         "to read": size(plan.read_bytes) + (f" and {unknown} files of unknown size" if unknown else ""),
         "to write": f"about {size(plan.write_bytes)}",
     }
+    if memory:
+        rows["memory"] = memory
     if len(plan.gone):
         others = f", {plan.num_gone_otherwise} of other settings" if plan.num_gone_otherwise else ""
         kept = "results removed" if prune else f"results kept{others}; --prune removes them"

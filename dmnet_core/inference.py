@@ -19,10 +19,14 @@ from numpy.typing import NDArray
 
 from dmnet_core.color import rgb_to_chroma, rgb_to_y, to_rgb
 from dmnet_core.model import DMNet
+from dmnet_core.model.config import DMNetConfig
 from dmnet_core.noise import pair_key, position_noise
 from dmnet_core.ranges import from_unit, to_unit, value_range
 
 MIN_SIDE = 8
+LIVE_MAPS = 16
+"""Feature maps of each of the network's two widths that are alive at once. Measured: at most 15.8 with
+`compact` and 15.5 with `paper`, less for large images (benchmarks/memory.py)."""
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 Float = NDArray[np.float32]
 
@@ -132,6 +136,20 @@ def fuse_prepared(
         fused = model(ir.contiguous(memory_format=torch.channels_last), vis, noise)
     cut = fused[:, 0, :height, :width].float().cpu().numpy()
     return [np.ascontiguousarray(image) for image in cut]
+
+
+def memory_bytes(config: DMNetConfig, num_pixels: int) -> int:
+    """Return about the most memory that fusing one image takes on a CPU in float32, in bytes.
+
+    Ours: the autoencoder's maps are at full resolution, the U-Net's first and largest at DM's. The
+    metrics come after, and take less. The weights are not in it.
+
+    Args:
+        config: of the network.
+        num_pixels: height x width.
+    """
+    width = config.dim + config.unet_base / config.dm_stride**2
+    return int(LIVE_MAPS * 4 * width * num_pixels)
 
 
 def finish(

@@ -69,7 +69,8 @@ class RayCluster:
         agent = [f"--node-ip-address={ADDRESS}", f"--dashboard-agent-listen-port={free_port()}"]
         with (self.log_folder / f"{name}.log").open("wb") as log:
             node = subprocess.Popen(
-                [sys.executable, "-c", RAY, "start", "--block", "--disable-usage-stats", *where, *agent, *given],
+                [sys.executable, "-c", RAY, "start", "--block", "--disable-usage-stats",
+                 *where, *agent, *given],
                 start_new_session=True, stdout=log, stderr=log, env=self.environment,
             )  # fmt: skip
         self.nodes.append(node)
@@ -119,7 +120,10 @@ class RayCluster:
         return process.returncode, output
 
     def start_job(self, *arguments, entrypoint=""):
-        """Begin `ray job submit`; its output comes by its pipe. A shell reads the entrypoint, as KubeRay's."""
+        """Begin `ray job submit`; its output comes by its pipe.
+
+        A shell puts the settings into the entrypoint, as that of KubeRay's submitter does.
+        """
         words = [str(BIN / "ray"), "job", "submit", "--address", self.url, *arguments]
         return subprocess.Popen(
             ["bash", "-ce", f"{shlex.join(words)} {entrypoint}"],

@@ -39,5 +39,6 @@ def test_two_partitions_fuse_side_by_side_and_a_run_over_everything_writes_the_t
 
 def test_a_wrong_partition_is_refused_in_one_line(tmp_path):
     for given in ("0/2", "3/2", "2", "a/b"):
-        done = run_job("fuse_archive", *fuse_arguments(str(tmp_path), str(tmp_path)), "--partition", given)
+        arguments = fuse_arguments(str(tmp_path), str(tmp_path))
+        done = run_job("fuse_archive", *arguments, "--partition", given)
         assert done.returncode == 2 and "--partition" in done.stderr.splitlines()[-1]

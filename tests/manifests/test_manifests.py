@@ -13,6 +13,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from cluster.pipeline import actor_bytes
+from dmnet_core.checkpoint import load_checkpoint
 from tests.manifests.built import (
     MANIFESTS,
     OVERLAYS,
@@ -125,6 +127,12 @@ def test_each_job_parses_its_entrypoint_and_fits_on_the_workers(name):
             claim = 1 if config.on_cuda else config.cpus_per_actor
             assert (claim, config.gpus_per_actor) == (cpus["fusers"], gpus["fusers"])
             assert config.num_actors <= groups["fusers"]["maxReplicas"]
+            limit = quantity(
+                groups["fusers"]["template"]["spec"]["containers"][0]["resources"]["limits"]["memory"]
+            )
+            shared = float(groups["fusers"]["rayStartParams"]["object-store-memory"])
+            if not config.on_cuda:
+                assert shared + actor_bytes(load_checkpoint().model, config.max_pixels) <= limit
             assert config.wait, "a night must wait for the one before it"
         if module == "jobs.train_dmnet":
             room = sum(cpus[n] * groups[n]["maxReplicas"] for n in groups)

@@ -1,0 +1,15 @@
+"""What --dry-run foretells of an actor's memory, against what a process of its own takes."""
+
+import subprocess
+import sys
+
+from tests.conftest import REPO_ROOT
+
+
+def test_an_actor_takes_no_more_than_foretold_and_most_of_it():
+    command = [sys.executable, str(REPO_ROOT / "benchmarks/memory.py"), "--sides", "768x1024"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    cells = done.stdout.splitlines()[-1].split("|")
+    peak, foretold = float(cells[3]), float(cells[4])
+    assert 0.6 * foretold < peak <= foretold
