@@ -86,6 +86,8 @@ class FuseConfig:
     """Fuse again where the ledger holds another fingerprint, and try rejected pairs again."""
     prune: bool = False
     """Remove the results of pairs that are no longer in the index."""
+    verify: bool = False
+    """Look through the store, and fuse again what the ledger holds and the store lacks."""
     wait: bool = False
     """Wait for another run that writes the output; else that is an error."""
     max_rejected: float = 1.0

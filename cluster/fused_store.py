@@ -30,6 +30,12 @@ PLAIN_CHARACTERS = frozenset(
     "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.+=,@()"
 )
 MAX_BANDS = 4
+WHOLE = {
+    "array": ("/fused/zarr.json",),
+    "shard": ("/fused/c/0/0", "/fused/c/0/0/0"),
+    "group": ("/zarr.json",),
+}
+"""How the keys of a pair's three objects end, by what they are."""
 RESERVED_SEGMENTS = frozenset({"fused", "c", "zarr.json"})
 
 
@@ -138,6 +144,19 @@ def list_fused(store_url: str) -> list[str]:
     end = "/fused/zarr.json"
     paths = [file.path for file in storage.list_files(store_url)]
     return [path.removesuffix(end) for path in paths if path.endswith(end)]
+
+
+def list_whole(store_url: str) -> set[str]:
+    """Return the zarr_path of every pair whose group, array and shard are all there and not empty."""
+    found: dict[str, set[str]] = {}
+    for file in storage.list_parts(store_url):
+        if file.size == 0:
+            continue
+        for name, ends in WHOLE.items():
+            if path := next((file.path[: -len(end)] for end in ends if file.path.endswith(end)), ""):
+                found.setdefault(path, set()).add(name)
+                break
+    return {path for path, names in found.items() if len(names) == len(WHOLE)}
 
 
 def read_fused(

@@ -142,10 +142,20 @@ class _Run:
         if not self.config.reprocess:
             stored = fused_store.read_store_attributes(self.output.store)
             check_fingerprint(stored, ledger, self.fingerprint, self.config.output_url)
+        if self.config.verify:
+            ledger = self.without_lost(ledger)
         plan = self._subtract(index, ledger)
         memory = foretold_memory(self.checkpoint.model, self.config)
         report.say_plan(self.log, plan, len(unmatched), prune=self.config.prune, memory=memory)
         return plan
+
+    def without_lost(self, ledger: pd.DataFrame) -> pd.DataFrame:
+        """Return the ledger without the rows whose pixels are not in the store any more; say how many."""
+        whole = fused_store.list_whole(self.output.store)
+        lost = (ledger["status"] == "fused") & ~ledger["zarr_path"].isin(whole)
+        text = f"{len(whole)} whole arrays in the store; {lost.sum()} that the ledger holds are not there"
+        self.log.say("verified", text, whole=len(whole), lost=int(lost.sum()))
+        return ledger[~lost]
 
     def work(
         self, plan: Plan, index: pd.DataFrame, unmatched: list[dict[str, Any]], start: float

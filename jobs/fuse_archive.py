@@ -45,6 +45,8 @@ def parse_arguments(arguments: list[str] | None = None) -> FuseConfig:
     add("--reprocess", action="store_true",
         help="fuse again what other settings had made, and try rejected pairs again")  # fmt: skip
     add("--prune", action="store_true", help="remove results of pairs that left the index")
+    add("--verify", action="store_true",
+        help="list the store first, and fuse again what it lacks of what the ledger holds")  # fmt: skip
     add("--wait", action="store_true", help="wait for another run that writes the same output")
     add("--dry-run", action="store_true", help="print what would be done and stop")
     add("--log-format", choices=LOG_FORMATS, default="text", help="json: one object a line (text)")

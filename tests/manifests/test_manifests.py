@@ -1,5 +1,6 @@
 """The manifests against KubeRay's and Kubernetes' schemas, the jobs' own parsers, and each other."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -227,3 +228,25 @@ def test_the_dockerfile_passes_hadolint():
 
 def all_text():
     return "".join(path.read_text() for path in sorted(MANIFESTS.rglob("*.yaml")))
+
+
+def test_the_dashboard_shows_every_metric_of_a_run_and_no_other():
+    source = (ROOT / "cluster/telemetry.py").read_text()
+    named = {f"ray_{name}_total" for name in re.findall(r'counter\(\s*"(\w+)"', source)}
+    named |= {f"ray_{name}" for name in re.findall(r'gauge\(\s*"(\w+)"', source)}
+    assert len(named) == 8
+    dashboard = json.loads((MANIFESTS / "monitoring/dashboard.json").read_text())
+    shown = " ".join(t["expr"] for panel in dashboard["panels"] for t in panel["targets"])
+    assert set(re.findall(r"ray_\w+", shown)) == named
+
+
+def test_monitoring_can_be_taken_in(tmp_path):
+    shutil.copytree(MANIFESTS, tmp_path / "manifests")
+    path = tmp_path / "manifests/overlays/gpu/kustomization.yaml"
+    path.write_text(path.read_text().replace("components:\n", "components:\n  - ../../monitoring\n"))
+    documents = {(d["kind"], d["metadata"]["name"]): d for d in build(path.parent)}
+    (monitor,) = documents["PodMonitor", "dmnet"]["spec"]["podMetricsEndpoints"]
+    assert json.loads(documents["ConfigMap", "dmnet-dashboard"]["data"]["dashboard.json"])
+    pods_of_ray = [p for d in documents.values() if d["kind"] == "RayCluster" for p in pods(d)]
+    for pod in pods_of_ray:
+        assert monitor["port"] in {port["name"] for port in pod["containers"][0]["ports"]}
