@@ -53,9 +53,10 @@ PROCESS_BYTES = 500_000_000
 READ_CPUS = 0.5
 """Of one read task: it waits for storage half its time. Being unlike the actors' share, it also
 keeps Ray Data from moving the reading into the actors."""
-OFF_THE_GPUS = "DEFAULT"
-"""Ray's own strategy places what needs no GPU on nodes without, as long as these have room; the SPREAD
-that Ray Data would use does not."""
+OFF_THE_FUSERS = {"dmnet-role": "!fuser"}
+"""Label of the nodes where reading and writing go, as long as these have room: CPUs beside a GPU are
+dear. Ray itself places a task where its pixels are."""
+ANYWHERE: list[dict[str, Any]] = [{"label_selector": {}}]
 
 
 def fuse_archive(config: FuseConfig) -> Summary:
@@ -267,7 +268,8 @@ class _Run:
                 cast(Any, read_window),
                 fn_kwargs=read_options,
                 num_cpus=READ_CPUS,
-                scheduling_strategy=OFF_THE_GPUS,
+                label_selector=OFF_THE_FUSERS,
+                fallback_strategy=ANYWHERE,
             )
             .map_batches(
                 FuseWindows,
@@ -284,7 +286,8 @@ class _Run:
                     "fingerprint": self.fingerprint.digest,
                 },
                 num_cpus=READ_CPUS,
-                scheduling_strategy=OFF_THE_GPUS,
+                label_selector=OFF_THE_FUSERS,
+                fallback_strategy=ANYWHERE,
             )
         )
 

@@ -75,10 +75,11 @@ def test_the_smoke_job_completes_though_its_only_fuser_goes_and_another_comes(tm
     with RayCluster(tmp_path, **environment) as cluster:
         cluster.add("head", head=True, num_cpus=0, num_gpus=0, object_store_memory=memory,
                     metrics_export_port=port)  # fmt: skip
-        # One more CPU than the overlay's, so that reading and writing always find room there.
-        cluster.add("reader", num_cpus=3, num_gpus=0, object_store_memory=memory)
+        # CPUs enough for all that reads and writes, and on the fuser some to spare
+        cluster.add("reader", num_cpus=6, num_gpus=0, object_store_memory=memory)
         cluster.wait_for_nodes(2)
-        first = cluster.add("fuser-1", num_cpus=1, num_gpus=1, object_store_memory=memory)
+        label = "dmnet-role=fuser"
+        first = cluster.add("fuser-1", num_cpus=4, num_gpus=1, object_store_memory=memory, labels=label)
         cluster.wait_for_nodes(3)
         job = cluster.start_job("--", entrypoint=smoke_entrypoint())
         try:
@@ -86,7 +87,9 @@ def test_the_smoke_job_completes_though_its_only_fuser_goes_and_another_comes(tm
             with_gpu = node_ids(cluster, "GPU")
             cluster.remove(first)
             assert num_stored(output) < NUM_PAIRS, "the fuser went too late to prove anything"
-            cluster.add("fuser-2", num_cpus=1, num_gpus=1, object_store_memory=memory)
+            cluster.add(
+                "fuser-2", num_cpus=4, num_gpus=1, object_store_memory=memory, labels=label
+            )  # fmt: skip
             seen = wait_for(lambda: scrape(port, "ray_dmnet_windows_fused_total"), "the metrics")
             said, _ = job.communicate(timeout=DEADLINE_S)
             with_gpu |= node_ids(cluster, "GPU")
