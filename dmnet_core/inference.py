@@ -24,9 +24,9 @@ from dmnet_core.noise import pair_key, position_noise
 from dmnet_core.ranges import from_unit, to_unit, value_range
 
 MIN_SIDE = 8
-LIVE_MAPS = 16
-"""Feature maps of each of the network's two widths that are alive at once. Measured: at most 15.8 with
-`compact` and 15.5 with `paper`, less for large images (benchmarks/memory.py)."""
+LIVE_MAPS = 20
+"""Feature maps of each of the network's two widths that are alive at once. Measured: at most 18.5 with
+`compact` and 16.3 with `paper`, less for large images (benchmarks/memory.py)."""
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 Float = NDArray[np.float32]
 
