@@ -24,9 +24,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 DRIVER_S = 0.0011
-"""CPU seconds for one window of the dearer of two processes that see every window, as benchmarks/driver.py
-measures them: the driver and the actor that counts attempts. At 100,000 pairs it is the actor; below
-20,000 pairs the driver's own is up to 0.004, since blocks hold fewer rows."""
+"""CPU seconds for one window of the dearer of two processes that see every window, the driver and the
+actor that counts attempts, as benchmarks/driver.py measures them. At 100,000 pairs it is the actor;
+below 20,000 pairs the driver's own is up to 0.004, since blocks hold fewer rows."""
 BUFFER = 8
 """Windows that may wait before each step, per actor. Ray Data keeps two blocks at an actor, of four rows
 each by default; beyond that it bounds what waits by memory, which is not simulated."""
