@@ -144,6 +144,8 @@ def run_job(folder, num_pairs, given):
 
 def measure(num_pairs, given):
     """Run the job in a process of its own; return the cells of its row."""
+    from cluster.session import MAX_BLOCKS  # brings Ray, whose import is the job's to pay
+
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, __file__, *sys.argv[1:], "--run-in", folder]
         done = subprocess.run(
@@ -157,7 +159,7 @@ def measure(num_pairs, given):
         name: (last[name] - first[name]) / windows * 1000 if name in first else float("nan")
         for name in ("driver", *PROCESSES)
     }
-    per_block = max(given.batch_size, -(-num_pairs // pipeline.MAX_BLOCKS))
+    per_block = max(given.batch_size, -(-num_pairs // MAX_BLOCKS))
     return {
         "pairs": f"{num_pairs}",
         "rows/block": f"{per_block}",

@@ -36,7 +36,6 @@ SCORE_COLUMNS = {
 }  # fmt: skip
 PROBLEM_COLUMNS = dict.fromkeys(("method", "pair_id", "set", "reason", "detail"), "str")
 PAIRS_PER_BLOCK = 8
-MAX_BLOCKS = 4000
 
 
 @dataclass(frozen=True)
@@ -148,10 +147,8 @@ def _score(config: EvaluateConfig, rows: pd.DataFrame, methods: tuple[Method, ..
 
 
 def _dataset(config: EvaluateConfig, rows: pd.DataFrame, methods: tuple[Method, ...]) -> ray.data.Dataset:
-    import ray.data
+    from cluster.session import dataset_of
 
-    per_block = max(PAIRS_PER_BLOCK, -(-len(rows) // MAX_BLOCKS))
-    blocks = [rows.iloc[i : i + per_block] for i in range(0, len(rows), per_block)]
     options = {
         "methods": methods,
         "stretch": config.stretch,
@@ -159,7 +156,8 @@ def _dataset(config: EvaluateConfig, rows: pd.DataFrame, methods: tuple[Method, 
         "max_pixels": config.max_pixels,
     }
     # One CPU, one thread: pairs side by side need no threads within.
-    return ray.data.from_pandas(blocks).flat_map(cast(Any, score_pair), fn_kwargs=options, num_cpus=1)
+    dataset = dataset_of(rows, PAIRS_PER_BLOCK)
+    return dataset.flat_map(cast(Any, score_pair), fn_kwargs=options, num_cpus=1)
 
 
 def _write(

@@ -46,8 +46,6 @@ from dmnet_core.ranges import check_range_policy
 if TYPE_CHECKING:
     import ray.data
 
-MAX_BLOCKS = 1000
-"""Of rows on their way into the pipeline: each costs the driver some 70 kB, a task and 15 ms."""
 REJECTED_FIELDS = ("pair_id", "reason", "detail")
 PROCESS_BYTES = 500_000_000
 """Of a process that holds PyTorch, Ray and nothing else."""
@@ -79,6 +77,7 @@ def fuse_archive(config: FuseConfig) -> Summary:
 
 def _fuse_archive(config: FuseConfig, log: RunLog) -> Summary:
     start = time.monotonic()
+    storage.give_memory_back()
     check_range_policy(config.range_policy)
     output = Output(config.output_url)
     index, unmatched = load_index(config.index_url, config.ir_url, config.vis_url)
@@ -215,10 +214,9 @@ class _Run:
         config, ledger = self.config, self.ledger
         wanted = 1 if config.on_cuda else config.cpus_per_actor
         progress = report.Progress(len(todo), self.log)
-        rows = todo[[*KEYS, *URLS]].assign(
-            window=0, zarr_path=[fused_store.escape_pair_id(name) for name in todo["pair_id"]]
-        )
-        fused_store.create_parent_groups(self.output.store, rows["zarr_path"])
+        paths = [fused_store.escape_pair_id(name) for name in todo["pair_id"]]
+        fused_store.create_parent_groups(self.output.store, paths)
+        rows = todo[[*KEYS, *URLS]].assign(window=0, zarr_path=paths)
         # Here, so that a run with nothing to do is done before Ray would be imported.
         from cluster.session import actor_claim, ray_session
         from cluster.telemetry import RunMetrics
@@ -247,10 +245,10 @@ class _Run:
     def _dataset(self, rows: pd.DataFrame, actor_cpus: float) -> ray.data.Dataset:
         import ray.data
 
+        from cluster.session import dataset_of
+
         config = self.config
         attempts = _CountedAttempts()
-        per_block = max(config.batch_size, -(-len(rows) // MAX_BLOCKS))
-        blocks = [rows.iloc[i : i + per_block] for i in range(0, len(rows), per_block)]
         actor_options = {
             "checkpoint_url": config.checkpoint_url,
             "digest": self.fingerprint.fields["weights"],
@@ -264,7 +262,7 @@ class _Run:
         }
         read_options = {"max_pixels": config.max_pixels, "attempts": attempts}
         return (
-            ray.data.from_pandas(blocks)
+            dataset_of(rows, config.batch_size)
             .map(
                 cast(Any, read_window),
                 fn_kwargs=read_options,

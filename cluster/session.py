@@ -1,4 +1,4 @@
-"""Starts or joins Ray, and sees to it that the workers find this package.
+"""Starts or joins Ray, sees to it that the workers find this package, and hands rows over.
 
 A Ray that is started here is this user's alone (docs/security.md): it listens on loopback, asks for a
 token, and keeps its files in a folder that nobody else enters.
@@ -14,8 +14,10 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import pandas as pd
+import pyarrow as pa
 import ray
 import ray.data
 from ray._private import ray_constants
@@ -28,6 +30,8 @@ MIN_LOCAL_CPUS = 4
 """Logical CPUs of a local Ray: with fewer, readers and actors can wait for each other for ever."""
 SPARE_CPUS = 2
 """Logical CPUs that actors must leave to the reading and writing tasks."""
+MAX_BLOCKS = 1000
+"""Of rows on their way into Ray Data: each costs the driver memory and a task's bookkeeping."""
 LOOPBACK_SWITCH = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """With 0, Ray takes 127.0.0.1 as its address on every system, and then each of its servers binds to
 it. `_node_ip_address` does not do it: Ray replaces a loopback address by an outer one."""
@@ -78,6 +82,21 @@ def ray_session(address: str | None, actor_cpus: float) -> Iterator[float]:
             yield float(ray.cluster_resources().get("CPU", 0))
         finally:
             ray.shutdown()
+
+
+def dataset_of(rows: pd.DataFrame, least_per_block: int) -> ray.data.Dataset:
+    """Return a table's rows as a dataset of at most MAX_BLOCKS blocks; each becomes one task.
+
+    Args:
+        rows: of plain values.
+        least_per_block: rows that a block has where there are enough.
+    """
+    # Not ray.data.from_pandas: it starts a task for each block, only to learn its size.
+    table = pa.Table.from_pandas(rows, preserve_index=False).replace_schema_metadata()
+    per_block = max(least_per_block, -(-len(rows) // MAX_BLOCKS))
+    blocks = [table.slice(i, per_block) for i in range(0, len(rows), per_block)]
+    dataset: ray.data.Dataset = ray.data.from_blocks(cast(Any, blocks))
+    return dataset
 
 
 def actor_claim(cluster_cpus: float, num_actors: int, wanted: float) -> float:

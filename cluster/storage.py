@@ -261,6 +261,11 @@ def read_table(url: str) -> pd.DataFrame | None:
     return frame
 
 
+def give_memory_back() -> None:
+    """Let this process take the memory of its tables from the system: Arrow's own pool keeps it."""
+    pa.set_memory_pool(pa.system_memory_pool())
+
+
 def list_parts(url: str) -> list[FileInfo]:
     """Return the files of a folder that may not be there yet."""
     if is_remote(url):

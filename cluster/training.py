@@ -29,6 +29,8 @@ RUN_NAME = "ray"
 MAX_FAILURES = 3
 """Workers lost in one run before it gives up."""
 NUM_CHECKPOINTS = 2
+PAIRS_PER_BLOCK = 16
+"""Decoded by one task."""
 POLL_S = 1.0
 FIXED = ("preset", "without", "seed", "validation_pairs", "index_urls")
 """Settings that a training can't change half way."""
@@ -148,13 +150,13 @@ def _run(
     import ray.train
     from ray.train.torch import TorchTrainer
 
-    from cluster.session import ray_session
+    from cluster.session import dataset_of, ray_session
     from cluster.train_loop import train_loop
 
     claimed = config.num_workers * config.cpus_per_worker
     with ray_session(config.ray_address, claimed):
-        blocks = [pairs.iloc[i : i + 16] for i in range(0, len(pairs), 16)]
-        decoded = ray.data.from_pandas(blocks).map(cast(Any, decode_pair), num_cpus=1).materialize()
+        named = dataset_of(pairs[["pair_id", "ir_url", "vis_url"]], PAIRS_PER_BLOCK)
+        decoded = named.map(cast(Any, decode_pair), num_cpus=1).materialize()
         bad = decoded.filter(cast(Any, _is_bad)).select_columns(["pair_id", "reason"]).take_all()
         for row in bad[:5]:
             print(f"  not trained on: {row['pair_id']!r}: {row['reason']}", flush=True)
