@@ -202,12 +202,14 @@ class _Run:
         return ledger
 
     def prune(self, gone: pd.DataFrame) -> None:
-        """Remove the pixels of pairs that left the index; the ledger says so before they go."""
-        self.ledger.append(gone.assign(status="pruned").to_dict("records"))
+        """Remove the pixels of pairs that left the index; the ledger says so before they go and after."""
+        self.ledger.append(gone.assign(status="pruning").to_dict("records"))
         self.ledger.flush()
         for zarr_path in gone["zarr_path"]:
             self.lease.check()
             fused_store.delete_fused(self.output.store, zarr_path)
+        self.ledger.append(gone.assign(status="pruned").to_dict("records"))
+        self.ledger.flush()
 
     def fuse(self, todo: pd.DataFrame) -> None:
         """Send the pairs through the three steps, and their rows into the ledger."""

@@ -50,7 +50,8 @@ class Plan:
     todo: pd.DataFrame
     """The rows of `pairs` that the run fuses."""
     gone: pd.DataFrame
-    """Ledger rows of pairs that were fused and have left the index; they are kept unless pruned."""
+    """Ledger rows of pairs that were fused and have left the index; they are kept unless pruned. Those
+    with status `pruning` are what a run that died left of them: pixels, in no table."""
     num_gone_otherwise: int
     """Of those, made with other settings than the present ones."""
 
@@ -148,16 +149,16 @@ def make_plan(
     for name in ("pair_id", *URLS):
         pairs[name] = pairs[name].astype("str")
     pairs["position"] = np.arange(len(pairs))
-    first = ledger[(ledger["window"] == 0) & (ledger["status"] != "pruned")]
-    valid = first[first["fingerprint"] == digest]
+    first = ledger[ledger["window"] == 0]
+    valid = first[(first["fingerprint"] == digest) & first["status"].isin(["fused", "rejected"])]
     current = valid.merge(pairs[[*KEYS, "position"]], on=KEYS).sort_values("position")
     again = current["status"] == "rejected" if retry_rejected else current["reason"].isin(RETRIED)
     finished = current.loc[~again, "position"].to_numpy()
     open_rows = np.ones(len(pairs), dtype=bool)
     open_rows[finished] = False
     num_pairs = len(pairs) if limit is None else min(limit, len(pairs))
-    fused = first[first["status"] == "fused"]
-    gone = fused[~fused["pair_id"].isin(pairs["pair_id"])].reset_index(drop=True)
+    stored = first[first["status"].isin(["fused", "pruning"])]
+    gone = stored[~stored["pair_id"].isin(pairs["pair_id"])].reset_index(drop=True)
     return Plan(
         pairs=pairs.iloc[:num_pairs],
         current=current.reset_index(drop=True),

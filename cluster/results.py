@@ -137,9 +137,10 @@ def write_tables(
     )
     carried = [name for name in index if name not in {*METRICS_COLUMNS, *KEYS, *URLS}]
     metrics = fused[[*METRICS_COLUMNS, *carried]]
-    if len(plan.gone):
+    kept = plan.gone[plan.gone["status"] == "fused"]
+    if len(kept):
         before = storage.read_table(output.metrics)
-        metrics = pd.concat([metrics, _with_table(plan.gone, before)], ignore_index=True)
+        metrics = pd.concat([metrics, _with_table(kept, before)], ignore_index=True)
     _replace_parts(output.metrics, run_id, _without_secrets(metrics))
     without = storage.typed_frame(unmatched, dict.fromkeys(REJECTED_COLUMNS, "str"))
     rejected = pd.concat([refused[REJECTED_COLUMNS], without], ignore_index=True)

@@ -63,6 +63,9 @@ def test_a_pair_that_left_the_index_is_kept_until_it_is_pruned_and_fused_anew_if
     pruned = ledger_of(ledger_row("a", "pruned"))
     assert not len(make_plan(index_of("b"), pruned, "F", None).gone)
     assert todo(index_of("a"), pruned) == ["a"]
+    half = ledger_of(ledger_row("a", "pruning"))  # by a run that died: its pixels are still to go
+    assert list(make_plan(index_of("b"), half, "F", None).gone["pair_id"]) == ["a"]
+    assert todo(index_of("a"), half) == ["a"]
 
 
 def test_the_limit_counts_pairs_of_the_index():

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from cluster import storage
+from cluster.ledger import LedgerWriter, read_ledger
 from dmnet_core.metrics import METRICS
 from tests.e2e.archives import (
     ROOT,
@@ -134,6 +135,16 @@ def test_a_pair_that_left_the_index_stays_until_it_is_pruned(tmp_path):
     assert sorted(metrics["pair_id"]) == sorted(pairs) and set(metrics["site"]) == {"A7"}
     assert metrics["fingerprint"].nunique() == 1 and metrics["ir_url"].str.endswith(".png").all()
     check_pixels(output, pairs)
+
+    # As a run leaves it that is killed after it said what it would prune, and before it did.
+    rows = read_ledger(f"{output}/ledger").query("pair_id == 'day/001'").assign(status="pruning")
+    killed = LedgerWriter(f"{output}/ledger", "killed")
+    killed.append(rows.to_dict("records"))
+    killed.flush()
+    half = run_job("fuse_archive", *arguments)
+    assert half.returncode == 0, half.stderr
+    assert sorted(read_metrics(output)["pair_id"]) == ["day/000", "day/002"]
+    assert storage.exists(f"{output}/fused.zarr/day/001")
 
     pruned = run_job("fuse_archive", *arguments, "--prune")
     assert pruned.returncode == 0 and "1 (results removed)" in pruned.stdout, pruned.stderr
