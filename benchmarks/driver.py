@@ -170,6 +170,7 @@ def measure(num_pairs, given):
         "before s": f"{first['driver'] - begin['driver']:.1f}",
         "after s": f"{end['driver'] - last['driver']:.1f}",
         "RSS at first row": f"{first['rss']:.0f} MiB",
+        "at last": f"{last['rss']:.0f} MiB",
         "peak RSS": f"{end['peak']:.0f} MiB",
     }
 
