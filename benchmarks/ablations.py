@@ -42,16 +42,18 @@ def main() -> None:
     parser.add_argument("--test", required=True, help="pair index to score on")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--max-steps", type=int, default=400)
+    parser.add_argument("--gpu", action="store_true", help="train and fuse on a GPU")
     given = parser.parse_args()
+    train_on, fuse_on = (["--gpu"], ["--gpus-per-actor", "1"]) if given.gpu else ([], [])
     methods = []
     for name, without in VARIANTS.items():
         folder = given.output / name.replace(" ", "-")
         train = ["--index", *given.train, "--output", str(folder / "training"), *SETTINGS]
-        steps = ["--max-steps", str(given.max_steps), "--without", without]
+        steps = ["--max-steps", str(given.max_steps), "--without", without, *train_on]
         run_job("train_dmnet", *train, *steps)
         weights = str(folder / "training/dmnet.safetensors")
         run_job("fuse_archive", "--index", given.test, "--output", str(folder / "fused"),
-                "--dtype", "uint16", "--checkpoint", weights)  # fmt: skip
+                "--dtype", "uint16", "--checkpoint", weights, *fuse_on)  # fmt: skip
         methods.append(f"{name}={folder / 'fused'}")
     run_job("evaluate", "--index", given.test, "--output", str(given.output / "scores"),
             "--no-references", "--fused", *methods)  # fmt: skip

@@ -51,15 +51,14 @@ def time_inference(model, pair, device, precision, repeats):
 def time_training(model, batch, device, precision, repeats):
     """Print training steps a second."""
     model.train()
-    loss = StageLoss(model, LossWeights())
+    loss = StageLoss(model, LossWeights(), bf16=precision == "bf16")
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
     generator = torch.Generator().manual_seed(0)
     ir, vis = torch.rand(2, batch, 1, 128, 128, generator=generator).to(device)
 
     def step():
         chance = Chance.draw(model, ir, generator)
-        with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
-            total = loss(2, ir, vis, chance)["total"]
+        total = loss(2, ir, vis, chance)["total"]
         optimizer.zero_grad(set_to_none=True)
         total.backward()
         optimizer.step()

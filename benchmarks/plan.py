@@ -22,7 +22,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from cluster import fused_store, storage
 from cluster.config import FuseConfig
 from cluster.ledger import COLUMNS, ROWS_PER_PART
-from cluster.pipeline import _store_attributes
 from cluster.plan import make_fingerprint
 from cluster.results import Output
 from dmnet_core.checkpoint import load_checkpoint
@@ -44,7 +43,7 @@ def write_archive(folder: Path, num_pairs: int) -> None:
     config = FuseConfig(output_url=output.url, index_url="pairs.parquet")
     checkpoint = load_checkpoint()
     fingerprint = make_fingerprint(checkpoint, config)
-    fused_store.create_store(output.store, _store_attributes(checkpoint, fingerprint))
+    fused_store.create_store(output.store, {"fingerprint": fingerprint.fields})
     frame = pd.DataFrame({name: pd.Series(ZERO[kind], index=index.index, dtype=kind)
                           for name, kind in COLUMNS.items()})  # fmt: skip
     frame = frame.assign(

@@ -226,6 +226,7 @@ class TrainConfig:
             )
         _check_range("--crops-per-pair", self.crops_per_pair, 1, 100_000)
         _check_range("--batch-size", self.batch_size, 1, 65536)
+        _check_range("--workers", self.num_workers, 1, 4096)
         if self.batch_size % self.num_workers:
             raise ValueError(
                 f"--batch-size is {self.batch_size}, expected a multiple of --workers "
@@ -235,7 +236,10 @@ class TrainConfig:
         _check_range("--ema", self.ema, 0, 0.999999)
         _check_range("--clip", self.clip, 0, 1e9)
         _check_range("--validation-pairs", self.validation_pairs, 0, 64)
-        _check_range("--workers", self.num_workers, 1, 4096)
+        _check_range("--warm-up", self.warm_up, 0, 2**40)
+        for name in ("mu", "lambda1", "lambda2"):
+            _check_range(f"--{name}", getattr(self, name), 0, 1e9)
+        _check_range("--seed", self.seed, 0, 2**31 - 1)
         _check_range("--cpus-per-worker", self.cpus_per_worker, 1, 1024)
         if self.max_steps is not None:
             _check_range("--max-steps", self.max_steps, 1, 2**40)

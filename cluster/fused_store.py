@@ -130,7 +130,7 @@ def delete_fused(store_url: str, zarr_path: str) -> None:
     """Remove the pixels of a pair and, where no pair lies below it, its group."""
     group_url = storage.join_url(store_url, zarr_path)
     found = [file for file in storage.list_parts(group_url) if file.path != "zarr.json"]
-    own = [file for file in found if file.path.split("/", 1)[0] == "fused"]
+    own = [file for file in found if file.path.startswith(("fused/", storage.HALF_PUT))]
     for file in sorted(own, key=lambda file: not file.path.endswith("zarr.json")):
         storage.delete(file.url)
     if len(own) == len(found):

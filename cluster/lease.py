@@ -6,7 +6,7 @@
 A run takes the lease by creating the object of the next number, which a store grants to one only.
 The holder puts its object again every HEARTBEAT_S. One whose heartbeat stood still for EXPIRY_S has
 died, and the next number may be taken; a holder that finds a higher number than its own has lost the
-lease and must stop.
+lease and must stop. One whose heartbeats don't get through looks before everything that it writes.
 
 Runs over different partitions of one division go side by side; a run over everything, or over another
 division, excludes them. Since no store grants two names at once, such a run takes its own lease first
@@ -63,11 +63,13 @@ class Lease:
         self.number = 0
         self.holder: Holder = {}
         self.lost = False
+        self.beaten_at = 0.0
+        """When the last heartbeat got through, by this machine's clock."""
         self.stopped = threading.Event()
         self.thread = threading.Thread(target=self._beat, daemon=True)
 
-    def acquire(self, *, wait: bool) -> None:
-        """Take the lease.
+    def acquire(self, *, wait: bool) -> bool:
+        """Take the lease; return whether other runs were waited for.
 
         Args:
             wait: whether to wait for a run that holds it; else that is an error.
@@ -104,10 +106,14 @@ class Lease:
         for number in self._numbers().get(self.scope, []):
             if number < self.number:
                 storage.delete(self._url(self.scope, number))
+        self.beaten_at = time.time()
         self.thread.start()
+        return told
 
     def check(self) -> None:
-        """Raise LeaseLost where another run has taken over."""
+        """Raise LeaseLost where another run has taken over, StorageError where that can't be seen."""
+        if abs(time.time() - self.beaten_at) > EXPIRY_S / 2:
+            self.lost = self.lost or self._numbers().get(self.scope, [0])[-1] > self.number
         if self.lost:
             _, holder = self._latest(self.scope)
             raise LeaseLost(
@@ -136,6 +142,7 @@ class Lease:
                     self.lost = True
                     return
                 self._put(self.holder | {"heartbeat": time.time()})
+                self.beaten_at = time.time()
             except (storage.StorageError, OSError, LookupError):
                 continue  # the store is away for a moment; the next beat tells
 

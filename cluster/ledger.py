@@ -1,7 +1,8 @@
 """The ledger: which windows are done, in Parquet parts below OUT/ledger/.
 
-The driver alone writes it, one whole part at a time, after the pixels of its rows are stored. Rows
-are never changed; of several rows of one window the latest counts.
+The driver alone writes it, after the pixels of its rows are stored: one whole part at a time, put again
+with more rows until it has ROWS_PER_PART, so that a slow run leaves few parts too. Rows are never
+changed; of several rows of one window the latest counts.
 """
 
 from __future__ import annotations
@@ -48,25 +49,30 @@ SECONDS_PER_PART = 10.0
 
 
 class LedgerWriter:
-    """Collects rows and puts them as parts, every ROWS_PER_PART rows or SECONDS_PER_PART."""
+    """Collects rows and puts their part, every SECONDS_PER_PART and when it has ROWS_PER_PART."""
 
     def __init__(self, ledger_url: str, run_id: str) -> None:
         self.ledger_url = ledger_url
         self.run_id = run_id
         self.rows: list[Row] = []
+        """Of the present part."""
+        self.num_put = 0
+        """Of these, in the ledger already."""
         self.num_parts = 0
         self.last_put = time.monotonic()
         self.oldest = 0.0
+        self.not_before = 0.0
+        """The time that the latest row of earlier runs bears: by a clock that was ahead of this one."""
 
     @property
     def lag_s(self) -> float:
         """Seconds since the oldest row came that is not put yet; 0 where there is none."""
-        return time.monotonic() - self.oldest if self.rows else 0.0
+        return time.monotonic() - self.oldest if len(self.rows) > self.num_put else 0.0
 
     def append(self, rows: list[Row]) -> None:
-        """Take rows of `write_window`, and put a part where one is due."""
-        recorded_at = time.time()
-        if not self.rows:
+        """Take rows of `write_window`, and put the part where that is due."""
+        recorded_at = max(time.time(), self.not_before + 1e-3)
+        if len(self.rows) == self.num_put:
             self.oldest = time.monotonic()
         self.rows += [row | {"run_id": self.run_id, "recorded_at": recorded_at} for row in rows]
         due = time.monotonic() - self.last_put > SECONDS_PER_PART
@@ -74,15 +80,21 @@ class LedgerWriter:
             self.flush()
 
     def flush(self) -> None:
-        """Put what was collected as one part."""
-        if self.rows:
+        """Put the part with all rows that it has by now, over what was put of it before."""
+        if len(self.rows) > self.num_put:
             part_url = storage.join_url(
                 self.ledger_url, f"part-{self.run_id}-{self.num_parts:06d}.parquet"
             )
-            rows, self.rows = self.rows, []  # put once: a run that can't write its ledger ends
-            storage.write_table(part_url, storage.typed_frame(rows, COLUMNS))
-            self.num_parts += 1
+            self.num_put = len(self.rows)  # tried once: a run that can't write its ledger ends
+            storage.write_table(part_url, storage.typed_frame(self.rows, COLUMNS))
+            if len(self.rows) >= ROWS_PER_PART:
+                self.rows, self.num_put = [], 0
+                self.num_parts += 1
         self.last_put = time.monotonic()
+
+    def forget(self) -> None:
+        """Drop the rows that are not in the ledger: the output is another run's."""
+        self.rows = self.rows[: self.num_put]
 
 
 def read_ledger(ledger_url: str) -> pd.DataFrame:

@@ -20,7 +20,7 @@ import pandas as pd
 from cluster import fused_store, report, results, storage
 from cluster.attempts import AttemptCounts
 from cluster.config import FuseConfig
-from cluster.lease import Lease
+from cluster.lease import Lease, LeaseLost
 from cluster.ledger import LedgerWriter, read_ledger
 from cluster.pair_index import load_index, partition_of
 from cluster.plain_text import one_line
@@ -33,6 +33,7 @@ from cluster.plan import (
     check_fingerprint,
     make_fingerprint,
     make_plan,
+    valid_since,
 )
 from cluster.results import Output, Summary
 from cluster.run_log import RunLog
@@ -80,11 +81,7 @@ def _fuse_archive(config: FuseConfig, log: RunLog) -> Summary:
     storage.give_memory_back()
     check_range_policy(config.range_policy)
     output = Output(config.output_url)
-    index, unmatched = load_index(config.index_url, config.ir_url, config.vis_url)
-    if config.partition:
-        index = index[partition_of(index["pair_id"], config.partition)].reset_index(drop=True)
-        names = pd.Series([row["pair_id"] for row in unmatched], dtype="str")
-        unmatched = [unmatched[i] for i in partition_of(names, config.partition).to_numpy().nonzero()[0]]
+    index, unmatched = _load_part(config)
     checkpoint = _load_checkpoint(config)
     fingerprint = make_fingerprint(checkpoint, config)
     lease = Lease(config.output_url, log, config.partition)
@@ -92,19 +89,19 @@ def _fuse_archive(config: FuseConfig, log: RunLog) -> Summary:
     if config.dry_run:
         plan = run.plan(index, unmatched)
         return results.summarise(plan, unmatched)
-    run.lease.acquire(wait=config.wait)
+    waited = run.lease.acquire(wait=config.wait)
     try:
+        if waited:  # there may be other pairs by now
+            index, unmatched = _load_part(config)
         plan = run.plan(index, unmatched)
-        attributes = _store_attributes(checkpoint, fingerprint)
-        if fused_store.read_store_attributes(output.store) != attributes:
-            fused_store.create_store(output.store, attributes)
+        run.mark_store()
         now = run.work(plan, index, unmatched, start)
         summary = results.judge(results.summarise(now, unmatched), now, config.max_rejected)
         run.record(summary, "finished", start)
         if config.partition:  # other runs are at work: the tables are written by one over everything
             metrics, urls = now.current[now.current["status"] == "fused"], {"fused": output.store}
         else:
-            metrics, urls = results.write_tables(output, log.run_id, index, now, unmatched), output.urls()
+            metrics, urls = results.write_tables(output, index, now, unmatched), output.urls()
             if len(plan.todo) or not storage.exists(output.preview):
                 results.write_preview(output, metrics, config)
         report.say_summary(log, summary, urls, metrics, time.monotonic() - start)
@@ -132,6 +129,8 @@ class _Run:
         self.lease = lease
         self.log = log
         self.ledger = LedgerWriter(output.ledger, lease.run_id)
+        self.since = 0.0
+        """Up to when no row of the ledger holds."""
 
     def plan(self, index: pd.DataFrame, unmatched: list[dict[str, Any]]) -> Plan:
         """Return what is left to do, and say it.
@@ -139,16 +138,32 @@ class _Run:
         Raises:
             ValueError: the output was made with other settings, and may not be reprocessed.
         """
-        ledger = self.read_ledger()
+        whole = read_ledger(self.output.ledger)
+        ledger = self._own(whole)
+        stored = fused_store.read_store_attributes(self.output.store)
         if not self.config.reprocess:
-            stored = fused_store.read_store_attributes(self.output.store)
             check_fingerprint(stored, ledger, self.fingerprint, self.config.output_url)
+        self.since = valid_since(stored, whole, self.fingerprint)
+        latest = float(whole["recorded_at"].max()) if len(whole) else 0.0
+        self.ledger.not_before = max(self.since, latest)
+        del whole
         if self.config.verify:
             ledger = self.without_lost(ledger)
         plan = self._subtract(index, ledger)
         memory = foretold_memory(self.checkpoint.model, self.config)
         report.say_plan(self.log, plan, len(unmatched), prune=self.config.prune, memory=memory)
         return plan
+
+    def mark_store(self) -> None:
+        """Write on the store's root what its pixels are made with, where it does not say so yet."""
+        attributes = {
+            "fingerprint": self.fingerprint.fields,
+            "ledger_since": self.since,
+            "model_card": self.checkpoint.card,
+            "software": f"dmnet-archive {__version__}",
+        }
+        if fused_store.read_store_attributes(self.output.store) != attributes:
+            fused_store.create_store(self.output.store, attributes)
 
     def without_lost(self, ledger: pd.DataFrame) -> pd.DataFrame:
         """Return the ledger without the rows whose pixels are not in the store any more; say how many."""
@@ -173,13 +188,13 @@ class _Run:
             self.lease.check()
             if not len(plan.todo) and not (self.config.prune and len(plan.gone)):
                 return plan
-            return self._subtract(index, self.read_ledger())
+            return self._subtract(index, self._own(read_ledger(self.output.ledger)))
         except storage.StorageError:
             raise  # there is nowhere to leave a record
         except BaseException as error:
             reason = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
             with suppress(OSError, ValueError):  # the first error counts
-                now = self._subtract(index, self.read_ledger())
+                now = self._subtract(index, self._own(read_ledger(self.output.ledger)))
                 self.record(results.summarise(now, unmatched), reason, start)
             raise
 
@@ -191,14 +206,15 @@ class _Run:
         )
 
     def _subtract(self, index: pd.DataFrame, ledger: pd.DataFrame) -> Plan:
-        digest, limit = self.fingerprint.digest, self.config.limit
-        return make_plan(index, ledger, digest, limit, retry_rejected=self.config.reprocess)
+        return make_plan(
+            index, ledger, self.fingerprint.digest, self.config.limit,
+            retry_rejected=self.config.reprocess, since=self.since,
+        )  # fmt: skip
 
-    def read_ledger(self) -> pd.DataFrame:
-        """Return the ledger's rows of the run's part of the index."""
-        ledger = read_ledger(self.output.ledger)
+    def _own(self, ledger: pd.DataFrame) -> pd.DataFrame:
+        """Return the rows of the run's part of the index."""
         if self.config.partition:
-            ledger = ledger[partition_of(ledger["pair_id"], self.config.partition)]
+            return ledger[partition_of(ledger["pair_id"], self.config.partition)]
         return ledger
 
     def prune(self, gone: pd.DataFrame) -> None:
@@ -240,6 +256,9 @@ class _Run:
                         self.log.say("rejected", **{name: row[name] for name in REJECTED_FIELDS})
                     shown.add(done, lag_s)
                     progress.add(len(done), len(rejected))
+            except LeaseLost:
+                ledger.forget()
+                raise
             finally:
                 ledger.flush()
                 progress.close()
@@ -285,6 +304,7 @@ class _Run:
                 fn_kwargs={
                     "store_url": self.output.store,
                     "fingerprint": self.fingerprint.digest,
+                    "attempts": attempts,
                 },
                 num_cpus=READ_CPUS,
                 label_selector=OFF_THE_FUSERS,
@@ -344,6 +364,16 @@ def _absolute(config: FuseConfig) -> FuseConfig:
     return replace(config, **changed)
 
 
+def _load_part(config: FuseConfig) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
+    """Return the pairs of the run, and the names of its part that make no pair."""
+    index, unmatched = load_index(config.index_url, config.ir_url, config.vis_url)
+    if config.partition:
+        index = index[partition_of(index["pair_id"], config.partition)].reset_index(drop=True)
+        names = pd.Series([row["pair_id"] for row in unmatched], dtype="str")
+        unmatched = [unmatched[i] for i in partition_of(names, config.partition).to_numpy().nonzero()[0]]
+    return index, unmatched
+
+
 def _load_checkpoint(config: FuseConfig) -> Checkpoint:
     if config.checkpoint_url is None:
         return load_checkpoint()
@@ -360,10 +390,3 @@ def _load_checkpoint(config: FuseConfig) -> Checkpoint:
         url = storage.redact_url(config.checkpoint_url)
         raise ValueError(f"--checkpoint {url!r}: {error}") from error
 
-
-def _store_attributes(checkpoint: Checkpoint, fingerprint: Fingerprint) -> dict[str, object]:
-    return {
-        "fingerprint": fingerprint.fields,
-        "model_card": checkpoint.card,
-        "software": f"dmnet-archive {__version__}",
-    }

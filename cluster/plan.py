@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,6 +124,24 @@ def check_fingerprint(
     )
 
 
+def valid_since(stored: dict[str, Any] | None, ledger: pd.DataFrame, present: Fingerprint) -> float:
+    """Return the time up to which no ledger row holds for pixels of the present fingerprint.
+
+    Where an output turns to another fingerprint, pixels may be overwritten of which no row says so, if
+    the run dies: so whoever turns it back must not trust the rows from before.
+
+    Args:
+        stored: the store's root attributes, None where there is no store.
+        ledger: the output's whole ledger.
+        present: of this run.
+    """
+    before = (stored or {}).get("fingerprint")
+    others = before != present.fields if before else bool(set(ledger["fingerprint"]) - {present.digest})
+    if others:
+        return max(time.time(), float(ledger["recorded_at"].max()) if len(ledger) else 0.0)
+    return float((stored or {}).get("ledger_since", 0.0))
+
+
 def make_plan(
     index: pd.DataFrame,
     ledger: pd.DataFrame,
@@ -130,6 +149,7 @@ def make_plan(
     limit: int | None,
     *,
     retry_rejected: bool = False,
+    since: float = 0.0,
 ) -> Plan:
     """Subtract the ledger from the index.
 
@@ -139,6 +159,7 @@ def make_plan(
         digest: of the present fingerprint.
         limit: only the first this many pairs are part of the run.
         retry_rejected: whether pairs that were rejected are tried again, whatever the reason.
+        since: rows recorded up to then don't hold: see `valid_since`.
     """
     pairs = index[KEYS + URLS].reset_index(drop=True)
     for side in ("ir", "vis"):
@@ -150,7 +171,11 @@ def make_plan(
         pairs[name] = pairs[name].astype("str")
     pairs["position"] = np.arange(len(pairs))
     first = ledger[ledger["window"] == 0]
-    valid = first[(first["fingerprint"] == digest) & first["status"].isin(["fused", "rejected"])]
+    valid = first[
+        (first["fingerprint"] == digest)
+        & first["status"].isin(["fused", "rejected"])
+        & (first["recorded_at"] > since)
+    ]
     current = valid.merge(pairs[[*KEYS, "position"]], on=KEYS).sort_values("position")
     again = current["status"] == "rejected" if retry_rejected else current["reason"].isin(RETRIED)
     finished = current.loc[~again, "position"].to_numpy()

@@ -173,11 +173,11 @@ def make_preview(
                 decode_image(storage.read_bytes(row[f"{side}_url"]), max_pixels=max_pixels)
                 for side in ("ir", "vis")
             )
+            fused = fused_store.read_fused(store_url, row["zarr_path"], max_pixels=max_pixels)
+            pair = prepare_pair(ir, vis, range_policy)
         except (OSError, ValueError) as error:
             print(f"  preview leaves out {row['pair_id']!r}: {one_line(error)}", file=sys.stderr)
-            continue  # the source went away after it was fused: the picture does without it
-        fused = fused_store.read_fused(store_url, row["zarr_path"])
-        pair = prepare_pair(ir, vis, range_policy)
+            continue  # a file went away or changed after it was fused: the picture does without it
         shown_vis = vis if vis.dtype == np.uint8 else from_unit(pair.vis, "uint8")
         images = [from_unit(pair.ir, "uint8"), shown_vis, _to_8_bit(fused)]
         strips.append(draw_strip(images, str(row["pair_id"])))

@@ -25,6 +25,7 @@ from dmnet_core.metrics import METRICS
 Row = dict[str, Any]
 VERSIONED = ("ray", "torch", "zarr", "numpy", "pillow")
 REJECTED_COLUMNS = ["pair_id", "reason", "detail", *URLS]
+TABLE_PART = "part-000000.parquet"
 METRICS_COLUMNS = [
     "pair_id", *METRICS, "height", "width", "bands", "dtype", *RANGES, "seconds", "zarr_path", *URLS,
     "fingerprint",
@@ -123,7 +124,7 @@ def judge(summary: Summary, plan: Plan, max_rejected: float) -> Summary:
 
 
 def write_tables(
-    output: Output, run_id: str, index: pd.DataFrame, plan: Plan, unmatched: list[Row]
+    output: Output, index: pd.DataFrame, plan: Plan, unmatched: list[Row]
 ) -> pd.DataFrame:
     """Write metrics.parquet and rejected.parquet; return the metrics.
 
@@ -141,10 +142,10 @@ def write_tables(
     if len(kept):
         before = storage.read_table(output.metrics)
         metrics = pd.concat([metrics, _with_table(kept, before)], ignore_index=True)
-    _replace_parts(output.metrics, run_id, _without_secrets(metrics))
+    _replace_table(output.metrics, _without_secrets(metrics))
     without = storage.typed_frame(unmatched, dict.fromkeys(REJECTED_COLUMNS, "str"))
     rejected = pd.concat([refused[REJECTED_COLUMNS], without], ignore_index=True)
-    _replace_parts(output.rejected, run_id, _without_secrets(rejected))
+    _replace_table(output.rejected, _without_secrets(rejected))
     return metrics
 
 
@@ -200,6 +201,8 @@ def _with_table(rows: pd.DataFrame, before: pd.DataFrame | None) -> pd.DataFrame
     known = [name for name in METRICS_COLUMNS if name in rows]
     if before is None:
         return rows[known].assign(**dict.fromkeys(URLS, ""))
+    # A run that died while it replaced the table may have left a pair in two parts.
+    before = before.drop_duplicates("pair_id", keep="last")
     beside = before.drop(columns=[name for name in known if name in before and name != "pair_id"])
     return rows[known].merge(beside, on="pair_id", how="left")
 
@@ -210,10 +213,9 @@ def _without_secrets(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(**urls)
 
 
-def _replace_parts(folder_url: str, run_id: str, frame: pd.DataFrame) -> None:
-    """Make a frame the only part of a table's folder: put it, then delete the older parts."""
-    new_name = f"part-{run_id}.parquet"
-    old = [file.url for file in storage.list_parts(folder_url) if file.path != new_name]
-    storage.write_table(storage.join_url(folder_url, new_name), frame)
-    for url in old:
-        storage.delete(url)
+def _replace_table(folder_url: str, frame: pd.DataFrame) -> None:
+    """Make a frame all of a table's folder: its one part in one put, so that no reader sees two."""
+    storage.write_table(storage.join_url(folder_url, TABLE_PART), frame)
+    for file in storage.list_parts(folder_url):
+        if file.path != TABLE_PART:  # of an earlier version, whose parts bore the run's name
+            storage.delete(file.url)

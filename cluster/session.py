@@ -14,14 +14,15 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pandas as pd
-import pyarrow as pa
 import ray
 import ray.data
 from ray._private import ray_constants
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
+
+from cluster import storage
 
 REPO_ROOT = Path(__file__).resolve().parents[1]
 JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
@@ -92,10 +93,8 @@ def dataset_of(rows: pd.DataFrame, least_per_block: int) -> ray.data.Dataset:
         least_per_block: rows that a block has where there are enough.
     """
     # Not ray.data.from_pandas: it starts a task for each block, only to learn its size.
-    table = pa.Table.from_pandas(rows, preserve_index=False).replace_schema_metadata()
-    per_block = max(least_per_block, -(-len(rows) // MAX_BLOCKS))
-    blocks = [table.slice(i, per_block) for i in range(0, len(rows), per_block)]
-    dataset: ray.data.Dataset = ray.data.from_blocks(cast(Any, blocks))
+    blocks: Any = storage.row_blocks(rows, least_per_block, MAX_BLOCKS)
+    dataset: ray.data.Dataset = ray.data.from_blocks(blocks)
     return dataset
 
 

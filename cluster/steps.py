@@ -36,6 +36,8 @@ Row = dict[str, Any]
 Batch = dict[str, Any]
 
 RANGES = ("ir_low", "ir_high", "vis_low", "vis_high")
+COUNTED_BYTES = 2**24
+"""Pixels of one pair from which on its writing may take a process's memory: attempts are counted."""
 INFERENCE_REASONS = {
     SizeMismatch: "size_mismatch",
     TooSmall: "too_small",
@@ -228,8 +230,13 @@ class FuseWindows:
             )
 
 
-def write_window(row: Row, *, store_url: str, fingerprint: str) -> Row:
+def write_window(
+    row: Row, *, store_url: str, fingerprint: str, attempts: Attempts | None = None
+) -> Row:
     """Step 3 of 3: store the fused pixels of one window and return its ledger row.
+
+    A pair that is rejected has no pixels from then on: those of an earlier source are removed. One of
+    COUNTED_BYTES whose writing ended its process MAX_ATTEMPTS times is not begun again.
 
     In:  a row of FuseWindows with zarr_path.
     Out: the row without pixels, plus status fused|rejected, written_bytes, write_s, seconds (of all
@@ -238,6 +245,10 @@ def write_window(row: Row, *, store_url: str, fingerprint: str) -> Row:
     """
     start = time.perf_counter()
     reason, detail, written = row["reason"], row["detail"], 0
+    counts = attempts if attempts and len(row["fused"]) >= COUNTED_BYTES else AttemptCounts()
+    key = f"write {row['pair_id']}"
+    if not reason and counts.begin([key])[0] >= MAX_ATTEMPTS:
+        reason, detail = "crashed", _crashed("written")
     if not reason:
         attributes = {
             "pair_id": str(row["pair_id"]),
@@ -252,6 +263,12 @@ def write_window(row: Row, *, store_url: str, fingerprint: str) -> Row:
             written = fused_store.write_fused(store_url, row["zarr_path"], pixels, attributes)
         except Exception as error:
             reason, detail = "failed", f"write: {explain(error)[1]}"
+    if reason:
+        try:
+            fused_store.delete_fused(store_url, row["zarr_path"])
+        except Exception as error:
+            detail = f"{detail}; old pixels stay: {explain(error)[1]}"
+    counts.end([key])
     write_s = time.perf_counter() - start
     dropped = {"fused", "fused_shape", "fused_dtype"}
     return {

@@ -30,6 +30,8 @@ import pyarrow.parquet
 
 from cluster.plain_text import one_line
 
+HALF_PUT = ".put-"
+"""How a local file is named that a process is writing, or died at."""
 NUM_THREADS = 16
 SILENCE_S = 15
 """A connection on which nothing moves for so long is given up, and the request sent again."""
@@ -174,7 +176,7 @@ def put_bytes(url: str, data: bytes) -> None:
     try:
         folder = os.path.dirname(path) or "."
         os.makedirs(folder, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=".put-", dir=folder)
+        handle, temporary = tempfile.mkstemp(prefix=HALF_PUT, dir=folder)
         with os.fdopen(handle, "wb") as file:
             file.write(data)
         os.chmod(temporary, 0o666 & ~_umask())
@@ -264,6 +266,13 @@ def read_table(url: str) -> pd.DataFrame | None:
 def give_memory_back() -> None:
     """Let this process take the memory of its tables from the system: Arrow's own pool keeps it."""
     pa.set_memory_pool(pa.system_memory_pool())
+
+
+def row_blocks(rows: pd.DataFrame, least: int, most_blocks: int) -> list[pa.Table]:
+    """Return a table's rows, of plain values, as at most so many tables of at least `least` rows."""
+    table = pa.Table.from_pandas(rows, preserve_index=False).replace_schema_metadata()
+    per_block = max(least, -(-len(rows) // most_blocks))
+    return [table.slice(start, per_block) for start in range(0, len(rows), per_block)]
 
 
 def list_parts(url: str) -> list[FileInfo]:

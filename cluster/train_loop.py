@@ -11,7 +11,6 @@ import json
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -46,23 +45,37 @@ FINAL_SHARE = 0.02
 class Progress:
     """Where a training stands."""
 
-    epoch: int = 0
-    """Epochs that are done."""
-    step: int = 0
-    seconds: float = 0.0
-    """Of all runs together."""
+    epochs: list[int] = field(default_factory=lambda: [0, 0])
+    """Of stage I and stage II that are done, all runs together; so the next two."""
+    steps: list[int] = field(default_factory=lambda: [0, 0])
+    seconds: list[float] = field(default_factory=lambda: [0.0, 0.0])
     cpu_seconds: float = 0.0
     """Of the first worker."""
     history: list[dict[str, float]] = field(default_factory=list)
     """One row an epoch."""
 
+    @property
+    def epoch(self) -> int:
+        """Epochs that are done, of both stages."""
+        return sum(self.epochs)
+
+    @property
+    def step(self) -> int:
+        """Steps that are done, of both stages."""
+        return sum(self.steps)
+
     def share(self, config: TrainConfig) -> float:
-        """Return how much of the training is done, in [0, 1]: by epochs, steps or time."""
-        shares = [self.epoch / sum(config.epochs)]
+        """Return how much of the wanted stages is done, in [0, 1]: by epochs, steps or time."""
+        wanted = [stage for stage, epochs in enumerate(stage_epochs(config)) if epochs]
+
+        def done(counts: list[Any]) -> float:
+            return float(sum(counts[stage] for stage in wanted))
+
+        shares = [done(self.epochs) / sum(config.epochs)]
         if config.max_steps:
-            shares.append(self.step / config.max_steps)
+            shares.append(done(self.steps) / config.max_steps)
         if config.max_minutes:
-            shares.append(self.seconds / 60 / config.max_minutes)
+            shares.append(done(self.seconds) / 60 / config.max_minutes)
         return min(1.0, max(shares))
 
 
@@ -86,7 +99,7 @@ def train_loop(options: dict[str, Any]) -> None:
     """
     config: TrainConfig = options["config"]
     worker = _Worker(config, options["validation"], options["num_pairs"])
-    while worker.agreed_share() < 1.0:
+    while worker.share < 1.0:
         if not worker.train_epoch():
             return
         worker.finish_epoch()
@@ -116,29 +129,30 @@ class _Worker:
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.learning_rate)
         self.progress = Progress()
         self._restore()
+        self.share = self._agreed(self.progress.share(config))
+        """How much is done, by the first worker's clock: all must take one rate, and end together."""
         weights = LossWeights(config.mu, config.lambda1, config.lambda2, config.gradient)
         # stage I leaves some parameters without a gradient
         self.loss = ray.train.torch.prepare_model(
-            StageLoss(self.model, weights),
+            StageLoss(self.model, weights, bf16=config.bf16),
             parallel_strategy_kwargs={"find_unused_parameters": True},
         )
         self.validation = [(row["pair_id"], middle_of(read_pair(row))) for row in validation]
         self.folder = tempfile.TemporaryDirectory()
         self.writer = SummaryWriter(self.folder.name) if self.rank == 0 else None
 
-    def agreed_share(self) -> float:
-        """Return the first worker's share: clocks differ, and all must end together."""
-        return self._agreed(self.progress.share(self.config))
-
     def train_epoch(self) -> bool:
-        """Take every pair once (crops_per_pair times); return False where a loss was not finite."""
+        """Take every pair once (crops_per_pair times); return False where a loss was not finite.
+
+        An epoch in which stage I comes to its end, by steps or time, ends there.
+        """
         config, progress = self.config, self.progress
-        first, second = stage_epochs(config)
-        self.stage = 1 if self.agreed_share() < first / (first + second) else 2
+        self.stage = self._stage_at(self.share)
+        place = self.stage - 1
         self.sums: dict[str, float] = {}
         self.num_steps, self.num_crops = 0, 0
         self.epoch_start, started, cpu = time.monotonic(), time.monotonic(), time.process_time()
-        before, cpu_before = progress.seconds, progress.cpu_seconds
+        before, cpu_before = progress.seconds[place], progress.cpu_seconds
         for names, ir, vis in self._batches():
             parts = self._step(ir, vis)
             if parts is None:
@@ -146,14 +160,16 @@ class _Worker:
                 return False
             self.num_steps += 1
             self.num_crops += len(names) * self.world
-            progress.step += 1
-            progress.seconds = before + time.monotonic() - started
+            progress.steps[place] += 1
+            progress.seconds[place] = before + time.monotonic() - started
             progress.cpu_seconds = cpu_before + time.process_time() - cpu
             for name, value in parts.items():
                 self.sums[name] = self.sums.get(name, 0.0) + value
-            if self.agreed_share() >= 1.0:
+            self.share = self._agreed(progress.share(config))
+            if self.share >= 1.0 or self._stage_at(self.share) != self.stage:
                 break
-        progress.epoch += 1
+        progress.epochs[place] += 1
+        self.share = self._agreed(progress.share(config))
         if not self.num_steps:
             raise ValueError(
                 f"an epoch of {self.num_pairs} pairs gives no step of {config.batch_size} crops: lower "
@@ -161,15 +177,20 @@ class _Worker:
             )
         return True
 
+    def _stage_at(self, share: float) -> int:
+        first, second = stage_epochs(self.config)
+        return 1 if share < first / (first + second) else 2
+
     def finish_epoch(self) -> None:
         """Score, save and report; the first worker alone writes."""
+        self._check_alike()
         losses = {name: self._mean(value / self.num_steps) for name, value in self.sums.items()}
         seconds = time.monotonic() - self.epoch_start
         row: dict[str, float] = {
             "epoch": self.progress.epoch,
             "stage": self.stage,
             "step": self.progress.step,
-            "minutes": self.progress.seconds / 60,
+            "minutes": sum(self.progress.seconds) / 60,
             "learning_rate": self.optimizer.param_groups[0]["lr"],
             "crops_per_s": self.num_crops / seconds,
             **losses,
@@ -220,22 +241,21 @@ class _Worker:
         return max(1, round(everywhere / self.world))
 
     def _step(self, ir: Tensor, vis: Tensor) -> dict[str, float] | None:
-        """Take one step of Adam; return the losses, None where one is not finite."""
+        """Take one step of Adam; return the losses, None where one or a gradient is not finite."""
         config = self.config
         for group in self.optimizer.param_groups:
             group["lr"] = config.learning_rate * self._rate()
         seed = np.random.SeedSequence((config.seed, self.progress.step, self.rank))
         generator = torch.Generator().manual_seed(int(seed.generate_state(1)[0]))
         chance = Chance.draw(self.model, ir, generator)
-        half = torch.autocast(self.device.type, torch.bfloat16) if config.bf16 else nullcontext()
-        with half:
-            parts = self.loss(self.stage, ir, vis, chance)
+        parts = self.loss(self.stage, ir, vis, chance)
         if self._mean(float(parts["total"].isfinite())) < 1.0:
             return None
         self.optimizer.zero_grad(set_to_none=True)
         parts["total"].backward()
-        if config.clip:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip or float("inf"))
+        if not norm.isfinite():  # alike on all workers: the gradients are averaged by now
+            return None
         self.optimizer.step()
         self.average.update_parameters(self.model)
         return {name: float(value.detach()) for name, value in parts.items()}
@@ -245,7 +265,7 @@ class _Worker:
         warm = min(1.0, (self.progress.step + 1) / self.config.warm_up) if self.config.warm_up else 1.0
         if self.config.schedule == "constant":
             return warm
-        wave = 0.5 * (1.0 + float(np.cos(np.pi * self.progress.share(self.config))))
+        wave = 0.5 * (1.0 + float(np.cos(np.pi * self.share)))
         return warm * (FINAL_SHARE + (1.0 - FINAL_SHARE) * wave)
 
     def _averaged(self) -> DMNet:
@@ -276,7 +296,7 @@ class _Worker:
         return {
             "training_pairs": str(self.num_pairs),
             "steps": str(self.progress.step),
-            "wall_minutes": f"{self.progress.seconds / 60:.1f}",
+            "wall_minutes": f"{sum(self.progress.seconds) / 60:.1f}",
             "cpu_minutes": f"{self.progress.cpu_seconds / 60:.1f}",
             "settings": json.dumps(_settings(config)),
             "last_epoch": json.dumps({name: round(value, 5) for name, value in row.items()}),
@@ -301,28 +321,41 @@ class _Worker:
             return
         with checkpoint.as_directory() as folder:
             state = torch.load(Path(folder) / "state.pt", map_location="cpu", weights_only=True)
+            weights = (Path(folder) / "dmnet.safetensors").read_bytes()
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.progress = Progress(**json.loads(state["progress"]))
+        if self.rank == 0:  # a run that died between the report and this left the epoch before
+            self._put_weights(weights)
 
     def _publish(self, weights: bytes, panel: bytes | None, row: dict[str, float]) -> None:
         """Put what people look at beside the checkpoints."""
-
-        def put(name: str, data: bytes) -> None:
-            storage.put_bytes(storage.join_url(self.config.output_url, name), data)
-
-        put("dmnet.safetensors", weights)
-        history = pd.DataFrame(self.progress.history)
-        put("history.csv", history.to_csv(index=False).encode())
+        self._put_weights(weights)
         if panel is not None:
-            put("panel.png", panel)
+            self._put("panel.png", panel)
         assert self.writer is not None
         for name, value in row.items():
             self.writer.add_scalar(name, value, self.progress.step)
         self.writer.flush()
         for path in sorted(Path(self.folder.name).glob("events*")):
-            put(f"tensorboard/{path.name}", path.read_bytes())
+            self._put(f"tensorboard/{path.name}", path.read_bytes())
+
+    def _put_weights(self, weights: bytes) -> None:
+        """Put the weights, and then the history, which says of which epoch they are."""
+        self._put("dmnet.safetensors", weights)
+        history = pd.DataFrame(self.progress.history)
+        self._put("history.csv", history.to_csv(index=False).encode())
+
+    def _put(self, name: str, data: bytes) -> None:
+        storage.put_bytes(storage.join_url(self.config.output_url, name), data)
+
+    def _check_alike(self) -> None:
+        """Raise where the workers' weights differ, which averaged gradients keep alike."""
+        own = sum(float(parameter.detach().double().abs().sum()) for parameter in self.model.parameters())
+        mean = self._mean(own)
+        if self._mean(float(abs(own - mean) > 1e-9 * mean)) > 0:
+            raise RuntimeError(f"worker {self.rank}'s weights are not the others': {own} beside {mean}")
 
     def _report_not_finite(self, names: list[str]) -> None:
         """Leave the step and the batch's pairs for the driver, which stops the run with them."""

@@ -106,8 +106,14 @@ def hold_out(pairs: pd.DataFrame, config: TrainConfig) -> tuple[pd.DataFrame, pd
 
 
 def _check_start(config: TrainConfig) -> None:
-    """Refuse weights that do not fit before any worker starts."""
+    """Refuse weights that do not fit, or are missing, before any worker starts."""
     if config.checkpoint_url is None:
+        alone = not config.epochs[0] and "two-stage" not in config.without
+        if alone and not storage.exists(storage.join_url(config.output_url, "history.csv")):
+            raise ValueError(
+                "stage 2 alone has nothing to begin with, expected the weights of stage 1: give "
+                "--checkpoint, or the --output where --stage 1 was trained, or --without two-stage"
+            )
         return
     from cluster.train_loop import network_config
 
@@ -155,15 +161,24 @@ def _run(
 
     claimed = config.num_workers * config.cpus_per_worker
     with ray_session(config.ray_address, claimed):
+        ray.data.DataContext.get_current().execution_options.preserve_order = True  # the seed decides
         named = dataset_of(pairs[["pair_id", "ir_url", "vis_url"]], PAIRS_PER_BLOCK)
         decoded = named.map(cast(Any, decode_pair), num_cpus=1).materialize()
         bad = decoded.filter(cast(Any, _is_bad)).select_columns(["pair_id", "reason"]).take_all()
         for row in bad[:5]:
             print(f"  not trained on: {row['pair_id']!r}: {row['reason']}", flush=True)
+        held_out = _readable(held_out)
         num_pairs = len(pairs) - len(bad)
         if not num_pairs:
             raise ValueError("no pair of the index can be read, expected images: see the lines above")
+        least = round(config.batch_size * (config.crop_sides[0] / max(config.crop_sides)) ** 2)
+        if num_pairs * config.crops_per_pair < least:
+            raise ValueError(
+                f"an epoch of {num_pairs} pairs has fewer crops than a step ({least}): lower "
+                "--batch-size or raise --crops-per-pair"
+            )
         good = decoded.filter(cast(Any, _is_good)).repartition(max(8, 2 * config.num_workers))
+        good, decoded = good.materialize(), None
         print(
             f"{num_pairs} pairs to train on, {len(bad)} unreadable, {len(held_out)} held out",
             flush=True,
@@ -176,7 +191,7 @@ def _run(
                 "validation": held_out.to_dict("records"),
                 "num_pairs": num_pairs,
             },
-            datasets={"train": good.materialize()},
+            datasets={"train": good},
             scaling_config=ray.train.ScalingConfig(
                 num_workers=config.num_workers,
                 use_gpu=config.use_gpu,
@@ -196,6 +211,16 @@ def _run(
             except ray.train.TrainingFailedError as error:
                 raise ValueError(f"training failed: {' '.join(str(error).split())[-600:]}") from error
     return num_pairs
+
+
+def _readable(held_out: pd.DataFrame) -> pd.DataFrame:
+    """Return the pairs that can be read, and say which can't."""
+    bad = set()
+    for pair in held_out.to_dict("records"):
+        if reason := decode_pair(pair)["reason"]:
+            print(f"  not validated on: {pair['pair_id']!r}: {reason}", flush=True)
+            bad.add(pair["pair_id"])
+    return held_out[~held_out["pair_id"].isin(bad)]
 
 
 def _is_bad(row: Row) -> bool:

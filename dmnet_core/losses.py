@@ -188,27 +188,42 @@ class StageLoss(nn.Module):
     lambda2 L_gd, eq. (18). A network without DM has no L_dm.
     """
 
-    def __init__(self, model: DMNet, weights: LossWeights) -> None:
+    def __init__(self, model: DMNet, weights: LossWeights, *, bf16: bool = False) -> None:
+        """Take a network.
+
+        Args:
+            model: the network; its parameters stay as they are.
+            weights: of the losses.
+            bf16: whether the network runs in bfloat16; the losses are float32 all the same, since SSIM
+                subtracts squares that are nearly equal.
+        """
         super().__init__()
         self.model = model
         self.weights = weights
+        self.bf16 = bf16
 
     def forward(self, stage: int, ir: Tensor, vis: Tensor, chance: Chance) -> dict[str, Tensor]:
         """Return the losses, scalars, `total` first; ir and vis are (B, 1, H, W) in [0, 1]."""
         weights = self.weights
         parts = {}
+        half = torch.autocast(ir.device.type, torch.bfloat16, enabled=self.bf16)
         if stage == 1:
-            parts["L_vi"] = reconstruction_loss(vis, self.model.reconstruct(vis), weights.mu)
-            parts["L_ir"] = reconstruction_loss(ir, self.model.reconstruct(ir), weights.mu)
+            with half:
+                restored_vis, restored_ir = self.model.reconstruct(vis), self.model.reconstruct(ir)
+            parts["L_vi"] = reconstruction_loss(vis, restored_vis.float(), weights.mu)
+            parts["L_ir"] = reconstruction_loss(ir, restored_ir.float(), weights.mu)
             total = parts["L_vi"] + weights.lambda1 * parts["L_ir"]
         else:
-            fused = self.model(ir, vis, chance.noise)
+            with half:
+                fused = self.model(ir, vis, chance.noise)
+            fused = fused.float()
             parts["L_int"] = intensity_loss(ir, vis, fused)
             parts["L_gd"] = gradient_loss(ir, vis, fused, weights.operator)
             total = parts["L_int"] + weights.lambda2 * parts["L_gd"]
         if self.model.has_noise_task:
-            predicted = self.model.predict_noise(ir, vis, chance.t, chance.task_noise)
-            parts["L_dm"] = noise_loss(chance.task_noise, predicted)
+            with half:
+                predicted = self.model.predict_noise(ir, vis, chance.t, chance.task_noise)
+            parts["L_dm"] = noise_loss(chance.task_noise, predicted.float())
             total = total + parts["L_dm"]
         return {"total": total, **parts}
 

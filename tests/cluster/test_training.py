@@ -62,10 +62,10 @@ def test_a_large_validation_pair_is_cut_to_its_middle(tmp_path):
 
 def test_progress_is_the_furthest_of_epochs_steps_and_minutes():
     config = config_of(epochs=(5, 15), max_steps=100, max_minutes=10.0)
-    assert Progress(epoch=10).share(config) == 0.5
-    assert Progress(epoch=1, step=70).share(config) == 0.7
-    assert Progress(epoch=1, step=7, seconds=540).share(config) == 0.9
-    assert Progress(epoch=99).share(config) == 1.0
+    assert Progress(epochs=[5, 5]).share(config) == 0.5
+    assert Progress(epochs=[1, 0], steps=[70, 0]).share(config) == 0.7
+    assert Progress(epochs=[1, 0], steps=[7, 0], seconds=[540.0, 0.0]).share(config) == 0.9
+    assert Progress(epochs=[5, 94]).share(config) == 1.0
 
 
 def test_ablations_choose_the_network_and_the_stages():
