@@ -11,6 +11,7 @@ stopped goes on.
 import argparse
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -43,10 +44,11 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--max-steps", type=int, default=400)
     parser.add_argument("--gpu", action="store_true", help="train and fuse on a GPU")
+    parser.add_argument("--jobs", type=int, default=1, help="variants at once (1)")
     given = parser.parse_args()
     train_on, fuse_on = (["--gpu"], ["--gpus-per-actor", "1"]) if given.gpu else ([], [])
-    methods = []
-    for name, without in VARIANTS.items():
+
+    def make(name: str, without: str) -> str:
         folder = given.output / name.replace(" ", "-")
         train = ["--index", *given.train, "--output", str(folder / "training"), *SETTINGS]
         steps = ["--max-steps", str(given.max_steps), "--without", without, *train_on]
@@ -54,7 +56,10 @@ def main() -> None:
         weights = str(folder / "training/dmnet.safetensors")
         run_job("fuse_archive", "--index", given.test, "--output", str(folder / "fused"),
                 "--dtype", "uint16", "--checkpoint", weights, *fuse_on)  # fmt: skip
-        methods.append(f"{name}={folder / 'fused'}")
+        return f"{name}={folder / 'fused'}"
+
+    with ThreadPoolExecutor(given.jobs) as pool:
+        methods = list(pool.map(make, VARIANTS, VARIANTS.values()))
     run_job("evaluate", "--index", given.test, "--output", str(given.output / "scores"),
             "--no-references", "--fused", *methods)  # fmt: skip
 

@@ -58,6 +58,10 @@ BMP_HEADER_BYTES = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
 PHOTOMETRIC, BITS_PER_SAMPLE, SAMPLES_PER_PIXEL, SAMPLE_FORMAT = 262, 258, 277, 339
 WHITE_IS_ZERO, UNSIGNED, SIGNED = 0, 1, 2
 """TIFF tags, and values of them, that Pillow does not act upon for every type."""
+PNG_GREY = 0
+"""PNG's colour type of grey without alpha."""
+NARROW_LEVELS = 32
+"""Of 256: 16-bit grey within fewer has lost its detail."""
 NATIVE_ORDER = {"F;32BF": "F;32NF", "I;16BS": "I;16NS", "I;32BS": "I;32NS"}
 """How Pillow names big-endian samples, and what they are once libtiff has unpacked them."""
 
@@ -81,7 +85,8 @@ def decode_image(data: bytes, *, max_pixels: int) -> NDArray[np.generic]:
 
     8-bit sources give uint8 (palette, 1-bit, alpha and CMYK become grey or RGB, alpha is dropped),
     16-bit grey gives uint16, signed and 32-bit integers and floats give float32. Colour of 16 bits a
-    channel comes as 8 bits. Of several pages or frames, the first.
+    channel comes as 8 bits, and is refused where grey levels would be flat in them. Of several pages or
+    frames, the first.
 
     Args:
         data: the whole file.
@@ -106,7 +111,10 @@ def decode_image(data: bytes, *, max_pixels: int) -> NDArray[np.generic]:
                 image.load()
                 if kind == "JPEG":
                     _check_scans(image, data)
-                return _to_array(ImageOps.exif_transpose(image), tags)
+                pixels = _to_array(ImageOps.exif_transpose(image), tags)
+            if kind == "PNG":
+                _check_depth(data, pixels)
+            return pixels
         except BadImage:
             raise
         # A parser that is given damaged bytes may raise anything; all of it means one thing here.
@@ -156,6 +164,19 @@ def _check_pixels(width: int, height: int, max_pixels: int) -> None:
             "too_many_pixels",
             f"{height} x {width} px (height x width) is {width * height} pixels, expected at most "
             f"{max_pixels}: raise --max-pixels where memory allows",
+        )
+
+
+def _check_depth(data: bytes, pixels: NDArray[np.generic]) -> None:
+    """Raise where a PNG's 16-bit grey, written as colour or with alpha, is flat in the 8 bits read."""
+    bits, colour_type = data[24], data[25]
+    if bits != 16 or colour_type == PNG_GREY or np.ptp(pixels) >= NARROW_LEVELS:
+        return
+    if pixels.ndim == 2 or (pixels == pixels[..., :1]).all():
+        raise BadImage(
+            "wrong_type",
+            f"a PNG of 16-bit grey levels as colour or with alpha, of which {np.ptp(pixels) + 1} levels "
+            "are left in the 8 bits that are read, expected 16-bit grey alone: write it so",
         )
 
 

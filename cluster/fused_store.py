@@ -131,6 +131,8 @@ def delete_fused(store_url: str, zarr_path: str) -> None:
     group_url = storage.join_url(store_url, zarr_path)
     found = [file for file in storage.list_parts(group_url) if file.path != "zarr.json"]
     own = [file for file in found if file.path.startswith(("fused/", storage.HALF_PUT))]
+    if not own:
+        return  # its group, where there is one, is the parent of others
     for file in sorted(own, key=lambda file: not file.path.endswith("zarr.json")):
         storage.delete(file.url)
     if len(own) == len(found):

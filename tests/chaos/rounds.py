@@ -173,6 +173,8 @@ class ChaosRound:
     def _kill(self, kind: str) -> bool:
         """Kill one process of a kind with SIGKILL; return whether there was one."""
         assert self.job is not None
+        if self.job.poll() is not None:
+            return False
         if kind == "s3":
             assert self.relay is not None
             self.relay.kill()
@@ -184,8 +186,6 @@ class ChaosRound:
             self.cluster.remove_node(self.cluster.worker_nodes.copy().pop(), allow_graceful=False)
             self.cluster.add_node(num_cpus=3)
             return True
-        if self.job.poll() is not None:
-            return False
         if kind == "driver":
             self.job.kill()
             self.job.wait()

@@ -97,6 +97,18 @@ def test_a_holder_that_died_elsewhere_is_taken_over_after_its_expiry_and_learns_
     second.release()
 
 
+def test_a_holder_whose_heartbeats_hang_looks_before_it_writes(output, fast):
+    first = taken(output, "run-1")
+    leave(first, output, heartbeat=time.time() - 3600)
+    first.check()
+    first.beaten_at = time.time() - 3600
+    first.check()  # nobody else came
+    second = taken(output, "run-2")
+    with pytest.raises(LeaseLost, match="taken over by run run-2"):
+        first.check()
+    second.release()
+
+
 def test_a_holder_whose_clock_is_behind_keeps_what_it_holds(tmp_path, fast, monkeypatch):
     first = Lease(str(tmp_path), log_of("run-1"))
     real = time.time

@@ -1,12 +1,15 @@
 """What a run leaves out: the ledger under the present fingerprint and the present sources."""
 
+import time
+
 import pandas as pd
 import pytest
 
 from cluster import storage
 from cluster.config import FuseConfig
-from cluster.ledger import COLUMNS, LedgerWriter, read_ledger
-from cluster.plan import check_fingerprint, make_fingerprint, make_plan
+from cluster.ledger import COLUMNS, ROWS_PER_PART, LedgerWriter, read_ledger
+from cluster.plan import check_fingerprint, make_fingerprint, make_plan, valid_since
+from cluster.results import Output, write_tables
 from dmnet_core.checkpoint import load_checkpoint
 
 NUMBERS = {"int64": 0, "float64": 0.5, "str": ""}
@@ -89,6 +92,54 @@ def test_a_ledger_comes_back_with_the_latest_row_of_each_window(tmp_path):
     frame = read_ledger(url)
     assert list(frame["status"]) == ["fused"]
     assert len(list((tmp_path / "ledger").iterdir())) == 2
+
+
+def test_a_slow_run_leaves_few_parts_and_a_clock_behind_does_not_make_its_rows_older(tmp_path):
+    url = str(tmp_path / "ledger")
+    early = LedgerWriter(url, "run-1")
+    early.not_before = time.time() + 3600  # its machine's clock
+    early.append([ledger_row("a", "rejected")])
+    early.flush()
+    late = LedgerWriter(url, "run-2")
+    late.not_before = float(read_ledger(url)["recorded_at"].max())
+    for number in range(ROWS_PER_PART + 5):
+        late.append([ledger_row("a" if number == 0 else f"b{number}")])
+        late.flush()
+    late.append([ledger_row("lost")])
+    late.forget()
+    late.flush()
+    assert late.lag_s == 0
+    frame = read_ledger(url)
+    assert len(frame) == ROWS_PER_PART + 5 and set(frame["status"]) == {"fused"}
+    assert len(list((tmp_path / "ledger").iterdir())) == 3
+
+
+def test_an_output_that_turned_to_other_settings_and_back_trusts_no_row_from_before():
+    config = FuseConfig(output_url="o", index_url="i.csv")
+    present = make_fingerprint(load_checkpoint(), config)
+    ledger = ledger_of(ledger_row("a", fingerprint=present.digest, recorded_at=10.0))
+    assert valid_since(None, ledger, present) == 0.0
+    assert valid_since({"fingerprint": present.fields, "ledger_since": 7.0}, ledger, present) == 7.0
+    turned = valid_since({"fingerprint": present.fields | {"range": "minmax"}}, ledger, present)
+    assert turned >= 10.0
+    plan = make_plan(index_of("a"), ledger, present.digest, None, since=turned)
+    assert list(plan.todo["pair_id"]) == ["a"]
+    plan = make_plan(index_of("a"), ledger, present.digest, None, since=7.0)
+    assert not len(plan.todo)
+
+
+def test_a_kept_pair_stands_once_though_a_run_died_while_it_replaced_the_table(tmp_path):
+    output = Output(str(tmp_path))
+    index = index_of("a", "b").assign(site=["north", "south"])
+    ledger = ledger_of(ledger_row("a"), ledger_row("b"))
+    write_tables(output, index, make_plan(index, ledger, "F", None), [])
+    storage.write_table(f"{output.metrics}/part-older.parquet", storage.read_table(output.metrics))
+    left = index[index["pair_id"] == "a"]
+    for _ in range(2):
+        write_tables(output, left, make_plan(left, ledger, "F", None), [])
+        table = storage.read_table(output.metrics)
+        assert list(table["pair_id"]) == ["a", "b"] and list(table["site"]) == ["north", "south"]
+    assert len(storage.list_parts(output.metrics)) == 1
 
 
 def test_a_different_setting_is_named_and_worker_settings_are_none():

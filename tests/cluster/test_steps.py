@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cluster import fused_store, storage
+from cluster import fused_store, steps, storage
 from cluster.attempts import MAX_ATTEMPTS, AttemptCounts
 from cluster.steps import FuseWindows, read_window, write_window
 from dmnet_core.checkpoint import load_checkpoint
@@ -130,6 +130,31 @@ def test_a_store_that_cannot_be_written_is_a_reason(row, fuse_windows, tmp_path)
     (done,) = run([row], fuse_windows, tmp_path / "file" / "store")
     assert (done["status"], done["reason"]) == ("rejected", "failed")
     assert done["detail"].startswith("write:")
+
+
+def test_a_rejected_pair_keeps_no_pixels_of_an_earlier_source(row, fuse_windows, tmp_path):
+    store = str(tmp_path / "store")
+    (done,) = run([row], fuse_windows, store)
+    assert done["status"] == "fused" and fused_store.list_fused(store) == [done["zarr_path"]]
+    (tmp_path / "store" / done["zarr_path"] / ".put-left").write_bytes(b"by a process that was killed")
+    (refused,) = run([row | {"ir_url": str(tmp_path / "gone.png")}], fuse_windows, store)
+    assert (refused["status"], refused["reason"]) == ("rejected", "missing_file")
+    assert fused_store.list_fused(store) == []
+    assert not (tmp_path / "store" / done["zarr_path"]).exists()
+
+
+def test_a_large_pair_whose_writing_ended_its_process_three_times_is_not_written_again(
+    row, fuse_windows, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(steps, "COUNTED_BYTES", 1)
+    (fused,) = fuse_windows.fuse_rows([read_window(row, max_pixels=10**6)])
+    attempts = AttemptCounts()
+    for _ in range(MAX_ATTEMPTS):
+        attempts.begin([f"write {row['pair_id']}"])
+    options = {"store_url": str(tmp_path / "store"), "fingerprint": "F", "attempts": attempts}
+    assert write_window(fused, **options)["reason"] == "crashed"
+    assert attempts.open == {}
+    assert write_window(fused, **options)["status"] == "fused"
 
 
 def test_a_pair_that_ends_its_process_three_times_is_rejected_and_no_other_is(row, monkeypatch):

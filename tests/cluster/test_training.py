@@ -68,6 +68,13 @@ def test_progress_is_the_furthest_of_epochs_steps_and_minutes():
     assert Progress(epochs=[5, 94]).share(config) == 1.0
 
 
+def test_the_stages_in_two_runs_count_each_its_own():
+    done = Progress(epochs=[5, 0], steps=[100, 0], seconds=[600.0, 0.0])
+    first, second = config_of(epochs=(5, 0), max_steps=100), config_of(epochs=(0, 15), max_steps=100)
+    assert done.share(first) == 1.0 and done.share(second) == 0.0
+    assert done.share(config_of(epochs=(5, 15))) == 0.25
+
+
 def test_ablations_choose_the_network_and_the_stages():
     config = config_of(without=("dm", "two-stage"), epochs=(5, 15))
     assert network_config(config).without == ("dm",)

@@ -47,6 +47,19 @@ def test_a_flat_image_loses_the_stronger_gradient():
     assert gradient_loss(step, image(0), image(0.5)).item() > 0.1
 
 
+@pytest.mark.parametrize("stage", [1, 2])
+def test_losses_are_float32_where_the_network_runs_in_halves(stage):
+    torch.manual_seed(0)
+    model, (ir, vis) = DMNet(TINY), torch.rand(2, 1, 1, 32, 32)
+    chance = Chance.draw(model, ir, torch.Generator().manual_seed(0))
+    whole = StageLoss(model, LossWeights())(stage, ir, vis, chance)
+    half = StageLoss(model, LossWeights(), bf16=True)(stage, ir, vis, chance)
+    for name, value in half.items():
+        assert value.dtype == torch.float32
+        assert value.item() == pytest.approx(whole[name].item(), rel=0.05)
+        assert value.item() != whole[name].item()
+
+
 def test_the_noise_loss_is_zero_only_for_the_noise_itself():
     torch.manual_seed(0)
     noise = torch.randn(2, 2, 8, 8)

@@ -28,6 +28,7 @@ from tests.e2e.hostile_files import (
     JUNK,
     VIS,
     animation,
+    counts_png,
     deep_colour_png,
     encode,
     few_strips,
@@ -197,6 +198,9 @@ def add_depth_cases():
     flat = np.full(GREY.shape, 90, np.uint8)
     add_pair("narrow band", "PNG, thermal counts from 29000 to 29383, the visible one grey", "fused",
              lambda: png(COUNTS), lambda: png(flat), lambda: (COUNTS, flat))  # fmt: skip
+    for channels, colour, what in ((3, 2, "RGB"), (1, 4, "grey and alpha"), (3, 6, "RGB and alpha")):
+        add_ir(f"narrow {what}", f"PNG, thermal counts as {what} of 16 bits", "wrong_type",
+               lambda channels=channels, colour=colour: counts_png(channels, colour))  # fmt: skip
     add_ir("big-endian", "TIFF, big-endian, 16 bits", "fused",
            lambda: tiff(DEEP, byteorder=">"), lambda: DEEP, ext="tif")  # fmt: skip
     signed = (DEEP.astype(np.int32) - 32768).astype(np.int16)

@@ -80,6 +80,13 @@ def deep_colour_png():
     return png_file(64, 48, 16, 2, zlib.compress(rows))
 
 
+def counts_png(channels, colour):
+    """Return thermal counts as PNG, the same in each channel, alpha full."""
+    alpha = [np.full_like(COUNTS, 65535)] if colour in (4, 6) else []
+    pixels = np.stack([COUNTS] * channels + alpha, axis=2).astype(">u2")
+    return png_file(64, 48, 16, colour, zlib.compress(b"".join(b"\0" + row.tobytes() for row in pixels)))
+
+
 def wrong_checksum():
     data = bytearray(png(VIS))
     data[data.index(b"IEND") - 5] ^= 1  # the last byte of the checksum of the pixels before it

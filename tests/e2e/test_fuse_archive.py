@@ -156,6 +156,26 @@ def test_a_pair_that_left_the_index_stays_until_it_is_pruned(tmp_path):
     check_pixels(output, pairs)
 
 
+def test_settings_changed_and_back_fuse_all_again_each_time(tmp_path):
+    archive, output = str(tmp_path / "archive"), str(tmp_path / "out")
+    pairs = write_archive(archive, 3)
+    arguments = fuse_arguments(archive, output)
+    first = run_job("fuse_archive", *arguments)
+    assert first.returncode == 0, first.stderr
+    other = [*arguments, "--range", "minmax"]
+    refused = run_job("fuse_archive", *other)
+    assert refused.returncode == 2 and 'range was "auto" and is "minmax"' in refused.stderr
+    turned = run_job("fuse_archive", *other, "--reprocess", "--limit", "1")  # as one that was killed
+    assert turned.returncode == 0 and "1 = 1 fused" in turned.stdout, turned.stdout + turned.stderr
+    assert read_metrics(output)["pair_id"].is_unique
+    back = run_job("fuse_archive", *arguments, "--reprocess")
+    assert "pairs to fuse    3" in back.stdout, back.stdout + back.stderr
+    metrics = read_metrics(output)
+    assert sorted(metrics["pair_id"]) == sorted(pairs) and metrics["fingerprint"].nunique() == 1
+    check_pixels(output, pairs)
+    assert "nothing left to do" in run_job("fuse_archive", *arguments).stdout
+
+
 def test_everything_on_s3_is_fused_as_locally(s3, tmp_path):
     archive, output = f"{s3}/archive", f"{s3}/out"
     pairs = write_archive(archive, 2)

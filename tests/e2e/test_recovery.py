@@ -1,4 +1,4 @@
-"""After a disaster: arrays gone from the store, the store's root gone, the ledger gone."""
+"""After a disaster: arrays, the store's root, the tables, the lease or the ledger are gone."""
 
 import shutil
 from pathlib import Path
@@ -45,6 +45,17 @@ def test_a_lost_root_is_written_again_without_fusing(fused_archive):
     done = run_job("fuse_archive", *arguments)
     assert done.returncode == 0 and "nothing left to do" in done.stdout, done.stderr
     assert root.read_bytes() == before
+
+
+def test_lost_tables_and_a_lost_lease_come_back_without_fusing(fused_archive):
+    pairs, arguments, output = fused_archive
+    for name in ("metrics.parquet", "rejected.parquet", "lease"):
+        shutil.rmtree(Path(output) / name)
+    (Path(output) / "preview.png").unlink()
+    done = run_job("fuse_archive", *arguments)
+    assert done.returncode == 0 and "nothing left to do" in done.stdout, done.stderr
+    assert sorted(read_metrics(output)["pair_id"]) == sorted(pairs)
+    assert storage.exists(f"{output}/rejected.parquet") and storage.exists(f"{output}/preview.png")
 
 
 def test_a_lost_ledger_costs_the_time_and_changes_no_pixel(fused_archive):

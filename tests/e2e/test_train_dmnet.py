@@ -16,6 +16,7 @@ import torch.multiprocessing
 from cluster import storage
 from dmnet_core.checkpoint import load_checkpoint, save_checkpoint
 from dmnet_core.losses import Chance, LossWeights, StageLoss
+from dmnet_core.metrics import METRICS
 from dmnet_core.model import DMNet, DMNetConfig
 from tests.conftest import free_port
 from tests.core.test_model import TINY
@@ -94,28 +95,47 @@ def test_a_training_whose_worker_and_driver_were_killed_reaches_the_same_end(tmp
     assert (output / "panel.png").stat().st_size > 1000
     assert any((output / "tensorboard").iterdir())
 
+    # As a run leaves it that dies between its last report and its last put.
+    for name in ("dmnet.safetensors", "history.csv"):
+        (output / name).rename(output / f"{name}.kept")
+    over = run_job("train_dmnet", *arguments, "--output", str(output))
+    assert over.returncode == 0, over.stdout + over.stderr
+    for name in ("dmnet.safetensors", "history.csv"):
+        assert (output / name).read_bytes() == (output / f"{name}.kept").read_bytes()
+
     other = run_job("train_dmnet", *arguments, "--output", str(output), "--without", "dm")
     assert other.returncode == 2 and "without is []" in other.stderr
 
 
 def test_two_workers_follow_one_worker_s_curve_and_an_ablation_fuses(tmp_path):
+    # Workers whose weights come apart end the job: each epoch compares them.
     archive = str(tmp_path / "archive")
     index = make_index(archive, 9)
     curves = {}
     for workers in ("1", "2"):
         output = str(tmp_path / workers)
         job = run_job(
-            "train_dmnet", "--index", index, "--output", output, "--epochs", "0", "3",
-            "--workers", workers, "--without", "dm,two-stage", "--crops-per-pair", "2",
-            "--learning-rate", "1e-3", *QUICK,
+            "train_dmnet", "--index", index, "--output", output, "--epochs", "1", "3",
+            "--workers", workers, "--without", "csab", "--crops-per-pair", "2", "--learning-rate", "1e-3",
+            "--schedule", "cosine", "--warm-up", "2", "--clip", "1", "--ema", "0.5", "--gradient",
+            "roberts", "--bf16", "--max-minutes", "60", *QUICK,
         )  # fmt: skip
         assert job.returncode == 0, job.stdout + job.stderr
         curves[workers] = read_history(output)
     assert list(curves["1"]["step"]) == list(curves["2"]["step"])
     for name in ("L_int", "L_gd"):
         # the crops differ; the first epochs fall by more than this
-        assert list(curves["2"][name]) == pytest.approx(list(curves["1"][name]), rel=0.35)
-    assert curves["2"]["total"].iloc[-1] < curves["2"]["total"].iloc[0]
+        second = {workers: list(curve[name][1:]) for workers, curve in curves.items()}
+        assert second["2"] == pytest.approx(second["1"], rel=0.35)
+    history = curves["2"]
+    assert list(history["stage"]) == [1, 2, 2, 2]
+    assert {*METRICS, "L_vi", "L_ir", "L_dm", "crops_per_s", "minutes"} <= set(history)
+    assert history["L_dm"].iloc[-1] < history["L_dm"].iloc[0]
+    assert 0 < history["learning_rate"].iloc[-1] < history["learning_rate"].iloc[0]
+    card = load_checkpoint(tmp_path / "2/dmnet.safetensors").card
+    assert json.loads(card["settings"])["without"] == ["csab"] and card["training_pairs"] == "8"
+    assert json.loads(card["last_epoch"])["VIF"] == pytest.approx(history["VIF"].iloc[-1], abs=1e-5)
+    assert "torch" in card["software"]
     fused = run_job(
         "fuse_archive", *fuse_arguments(archive, str(tmp_path / "fused")), "--limit", "2",
         "--checkpoint", str(tmp_path / "2/dmnet.safetensors"),
@@ -174,14 +194,17 @@ def test_two_workers_have_the_mean_of_their_gradients():
 def test_a_training_on_s3_goes_on_there(s3):
     index = make_index(f"{s3}/archive", 4)
     arguments = ["--index", index, "--output", f"{s3}/training", *QUICK]
-    first = run_job("train_dmnet", *arguments, "--epochs", "0", "1")
+    nothing = run_job("train_dmnet", *arguments, "--stage", "2")
+    assert nothing.returncode == 2 and "nothing to begin with" in nothing.stderr
+    first = run_job("train_dmnet", *arguments, "--epochs", "1", "2", "--stage", "1")
     assert first.returncode == 0, first.stdout + first.stderr
-    again = run_job("train_dmnet", *arguments, "--epochs", "0", "2")
+    again = run_job("train_dmnet", *arguments, "--epochs", "1", "2", "--stage", "2")
     assert again.returncode == 0, again.stdout + again.stderr
     assert "epoch 2" in again.stdout and "epoch 1 " not in again.stdout
-    assert list(read_history(f"{s3}/training")["epoch"]) == [1, 2]
+    history = read_history(f"{s3}/training")
+    assert list(history["epoch"]) == [1, 2, 3] and list(history["stage"]) == [1, 2, 2]
     checkpoint = load_checkpoint(storage.read_bytes(f"{s3}/training/dmnet.safetensors"))
-    assert checkpoint.card["steps"] == "2"
+    assert checkpoint.card["steps"] == "3"
 
 
 def test_a_loss_that_is_not_finite_stops_with_its_step_and_pairs(tmp_path):
@@ -208,6 +231,8 @@ def test_a_loss_that_is_not_finite_stops_with_its_step_and_pairs(tmp_path):
         (["--index", "i.csv", "--crop", "100"], "multiples of 32"),
         (["--index", "i.csv", "--without", "unet"], "--without is 'unet'"),
         (["--index", "i.csv", "--batch-size", "3", "--workers", "2"], "a multiple of --workers"),
+        (["--index", "i.csv", "--workers", "0"], "--workers is 0"),
+        (["--index", "i.csv", "--warm-up", "-5"], "--warm-up is -5"),
         (["--index", "i.csv", "--validation-pairs", "1"], "expected more than --validation-pairs"),
         (["--index", "i.csv", "--validation-pairs", "0", "--checkpoint", "no"], "no' is not there"),
     ],
