@@ -144,7 +144,7 @@ class _Run:
         if not self.config.reprocess:
             check_fingerprint(stored, ledger, self.fingerprint, self.config.output_url)
         self.since = valid_since(stored, whole, self.fingerprint)
-        latest = float(whole["recorded_at"].max()) if len(whole) else 0.0
+        latest = float(whole["recorded_at"].to_numpy().max(initial=0.0))
         self.ledger.not_before = max(self.since, latest)
         del whole
         if self.config.verify:

@@ -103,14 +103,11 @@ def check_fingerprint(
         present: of this run.
         output_url: for the message.
     """
+    if not _is_of_another(stored, ledger, present):
+        return
     before = (stored or {}).get("fingerprint")
     if before is None:
-        others = set(ledger["fingerprint"]) - {present.digest}
-        if not others:
-            return
         differing = "an unknown setting (the store's attributes are gone)"
-    elif before == present.fields:
-        return
     else:
         names = sorted(set(before) | set(present.fields))
         differing = "; ".join(
@@ -135,10 +132,8 @@ def valid_since(stored: dict[str, Any] | None, ledger: pd.DataFrame, present: Fi
         ledger: the output's whole ledger.
         present: of this run.
     """
-    before = (stored or {}).get("fingerprint")
-    others = before != present.fields if before else bool(set(ledger["fingerprint"]) - {present.digest})
-    if others:
-        return max(time.time(), float(ledger["recorded_at"].max()) if len(ledger) else 0.0)
+    if _is_of_another(stored, ledger, present):
+        return max(time.time(), float(ledger["recorded_at"].to_numpy().max(initial=0.0)))
     return float((stored or {}).get("ledger_since", 0.0))
 
 
@@ -191,6 +186,14 @@ def make_plan(
         gone=gone,
         num_gone_otherwise=int((gone["fingerprint"] != digest).sum()),
     )
+
+
+def _is_of_another(stored: dict[str, Any] | None, ledger: pd.DataFrame, present: Fingerprint) -> bool:
+    """Return whether the store, or where it says nothing the ledger, has another fingerprint."""
+    before = (stored or {}).get("fingerprint")
+    if before is None:
+        return bool(set(ledger["fingerprint"]) - {present.digest})
+    return bool(before != present.fields)
 
 
 def _short(value: Any) -> str:

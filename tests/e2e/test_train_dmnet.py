@@ -131,6 +131,7 @@ def test_two_workers_follow_one_worker_s_curve_and_an_ablation_fuses(tmp_path):
     assert list(history["stage"]) == [1, 2, 2, 2]
     assert {*METRICS, "L_vi", "L_ir", "L_dm", "crops_per_s", "minutes"} <= set(history)
     assert history["L_dm"].iloc[-1] < history["L_dm"].iloc[0]
+    assert history["total"].iloc[-1] < history["total"].iloc[1]  # of stage II
     assert 0 < history["learning_rate"].iloc[-1] < history["learning_rate"].iloc[0]
     card = load_checkpoint(tmp_path / "2/dmnet.safetensors").card
     assert json.loads(card["settings"])["without"] == ["csab"] and card["training_pairs"] == "8"
