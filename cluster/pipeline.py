@@ -184,6 +184,7 @@ class _Run:
             if self.config.prune and len(plan.gone):
                 self.prune(plan.gone)
             if len(plan.todo):
+                self.say_status(plan.changed, "replacing")
                 self.fuse(plan.todo)
             self.lease.check()
             if not len(plan.todo) and not (self.config.prune and len(plan.gone)):
@@ -219,13 +220,17 @@ class _Run:
 
     def prune(self, gone: pd.DataFrame) -> None:
         """Remove the pixels of pairs that left the index; the ledger says so before they go and after."""
-        self.ledger.append(gone.assign(status="pruning").to_dict("records"))
-        self.ledger.flush()
+        self.say_status(gone, "pruning")
         for zarr_path in gone["zarr_path"]:
             self.lease.check()
             fused_store.delete_fused(self.output.store, zarr_path)
-        self.ledger.append(gone.assign(status="pruned").to_dict("records"))
-        self.ledger.flush()
+        self.say_status(gone, "pruned")
+
+    def say_status(self, rows: pd.DataFrame, status: str) -> None:
+        """Have the ledger say what becomes of pixels that it holds, so that no kill leaves a wrong row."""
+        if len(rows):
+            self.ledger.append(rows.assign(status=status).to_dict("records"))
+            self.ledger.flush()
 
     def fuse(self, todo: pd.DataFrame) -> None:
         """Send the pairs through the three steps, and their rows into the ledger."""

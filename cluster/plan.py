@@ -26,6 +26,8 @@ SEED = 0
 """Of DM's noise."""
 KEYS = ["pair_id", "ir_size", "ir_etag", "vis_size", "vis_etag"]
 URLS = ["ir_url", "vis_url"]
+TORN = ("pruning", "replacing")
+"""Statuses of ledger rows whose pixels a run was about to remove, or to put others in their place."""
 RETRIED = ("missing_file", "failed")
 """Reasons that may pass without any change of the source: a later run tries these pairs again."""
 
@@ -52,7 +54,9 @@ class Plan:
     """The rows of `pairs` that the run fuses."""
     gone: pd.DataFrame
     """Ledger rows of pairs that were fused and have left the index; they are kept unless pruned. Those
-    with status `pruning` are what a run that died left of them: pixels, in no table."""
+    whose status is not `fused` are what a run that died left of them: pixels, in no table."""
+    changed: pd.DataFrame
+    """Ledger rows of pairs in `todo` that were fused from other sources."""
     num_gone_otherwise: int
     """Of those, made with other settings than the present ones."""
 
@@ -177,13 +181,16 @@ def make_plan(
     open_rows = np.ones(len(pairs), dtype=bool)
     open_rows[finished] = False
     num_pairs = len(pairs) if limit is None else min(limit, len(pairs))
-    stored = first[first["status"].isin(["fused", "pruning"])]
+    stored = first[first["status"].isin(["fused", *TORN])]
     gone = stored[~stored["pair_id"].isin(pairs["pair_id"])].reset_index(drop=True)
+    todo = pairs.iloc[:num_pairs][open_rows[:num_pairs]]
+    fused = valid[valid["status"] == "fused"]
     return Plan(
         pairs=pairs.iloc[:num_pairs],
         current=current.reset_index(drop=True),
-        todo=pairs.iloc[:num_pairs][open_rows[:num_pairs]],
+        todo=todo,
         gone=gone,
+        changed=fused[fused["pair_id"].isin(todo["pair_id"])],
         num_gone_otherwise=int((gone["fingerprint"] != digest).sum()),
     )
 

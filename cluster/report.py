@@ -91,6 +91,8 @@ def say_plan(
         rows["memory"] = memory
     if len(plan.gone):
         others = f", {plan.num_gone_otherwise} of other settings" if plan.num_gone_otherwise else ""
+        if num_torn := int((plan.gone["status"] != "fused").sum()):
+            others += f", {num_torn} of a run that died have pixels and no metrics"
         kept = "results removed" if prune else f"results kept{others}; --prune removes them"
         rows["left the index"] = f"{len(plan.gone)} ({kept})"
     log.say(

@@ -10,7 +10,6 @@ import io
 import json
 import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -26,11 +25,10 @@ from torch import Tensor
 
 from cluster import report, storage
 from cluster.config import TrainConfig
-from cluster.train_data import middle_of, read_pair, side_of
+from cluster.train_data import crop_batches, middle_of
 from dmnet_core import __version__
-from dmnet_core.augment import random_crop
 from dmnet_core.checkpoint import load_checkpoint, save_checkpoint
-from dmnet_core.inference import fuse_prepared
+from dmnet_core.inference import PreparedPair, fuse_prepared
 from dmnet_core.losses import Chance, LossWeights, StageLoss
 from dmnet_core.metrics import METRICS, fusion_metrics
 from dmnet_core.model import DMNet, DMNetConfig
@@ -95,10 +93,11 @@ def train_loop(options: dict[str, Any]) -> None:
     """Train until the epochs, steps or minutes are over.
 
     Args:
-        options: config (TrainConfig), validation (rows of the index), num_pairs (int).
+        options: config (TrainConfig), num_pairs (int), num_held_out (int). Beside them the datasets
+            "train" and, where a pair is held out, "validation": rows of `decode_pair`.
     """
     config: TrainConfig = options["config"]
-    worker = _Worker(config, options["validation"], options["num_pairs"])
+    worker = _Worker(config, options["num_pairs"], options["num_held_out"])
     while worker.share < 1.0:
         if not worker.train_epoch():
             return
@@ -108,7 +107,7 @@ def train_loop(options: dict[str, Any]) -> None:
 class _Worker:
     """One worker's network, optimizer and progress."""
 
-    def __init__(self, config: TrainConfig, validation: list[Row], num_pairs: int) -> None:
+    def __init__(self, config: TrainConfig, num_pairs: int, num_held_out: int) -> None:
         context = ray.train.get_context()
         self.rank: int = context.get_world_rank()
         self.world: int = context.get_world_size()
@@ -137,9 +136,10 @@ class _Worker:
             StageLoss(self.model, weights, bf16=config.bf16),
             parallel_strategy_kwargs={"find_unused_parameters": True},
         )
-        self.validation = [(row["pair_id"], middle_of(read_pair(row))) for row in validation]
-        self.folder = tempfile.TemporaryDirectory()
-        self.writer = SummaryWriter(self.folder.name) if self.rank == 0 else None
+        self.validation: list[tuple[str, PreparedPair]] = []
+        if self.rank == 0 and num_held_out:
+            held_out = ray.train.get_dataset_shard("validation").iter_rows()
+            self.validation = [(row["pair_id"], middle_of(row)) for row in held_out]
 
     def train_epoch(self) -> bool:
         """Take every pair once (crops_per_pair times); return False where a loss was not finite.
@@ -153,8 +153,11 @@ class _Worker:
         self.num_steps, self.num_crops = 0, 0
         self.epoch_start, started, cpu = time.monotonic(), time.monotonic(), time.process_time()
         before, cpu_before = progress.seconds[place], progress.cpu_seconds
-        for names, ir, vis in self._batches():
-            parts = self._step(ir, vis)
+        shard = ray.train.get_dataset_shard("train")
+        for names, ir, vis in crop_batches(
+            shard, config, self.num_pairs, epoch=progress.epoch, rank=self.rank, world=self.world
+        ):
+            parts = self._step(ir.to(self.device), vis.to(self.device))
             if parts is None:
                 self._report_not_finite(names)
                 return False
@@ -207,38 +210,6 @@ class _Worker:
             (Path(folder) / "state.pt").write_bytes(self._state())
             ray.train.report(row, checkpoint=ray.train.Checkpoint.from_directory(folder))
         self._publish(weights, panel, row)
-
-    def _batches(self) -> Iterator[tuple[list[str], Tensor, Tensor]]:
-        """Yield a step's pair ids, ir and vis (B, 1, side, side), one size for all workers."""
-        config = self.config
-        shard = ray.train.get_dataset_shard("train")
-        steps = np.random.default_rng((config.seed, self.progress.epoch))  # alike on all workers
-        crops = np.random.default_rng((config.seed, self.progress.epoch, self.rank))
-        side, names, cut = self._draw_side(steps), [], []
-        for turn in range(config.crops_per_pair):
-            for batch in shard.iter_batches(
-                batch_size=1,
-                batch_format="pyarrow",
-                local_shuffle_buffer_size=max(2, min(self.num_pairs // self.world, 512)),
-                local_shuffle_seed=hash((config.seed, self.progress.epoch, turn)) % 2**31,
-            ):
-                (row,) = batch.to_pylist()
-                pair = (side_of(row, "ir"), side_of(row, "vis"))
-                cut.append(random_crop(*pair, side, crops, tones=config.vary_tones))
-                names.append(row["pair_id"])
-                if len(cut) == self._crops_at(side):
-                    ir, vis = (torch.stack([pair[k] for pair in cut]).to(self.device) for k in (0, 1))
-                    yield names, ir, vis
-                    side, names, cut = self._draw_side(steps), [], []
-
-    def _draw_side(self, random: np.random.Generator) -> int:
-        return int(self.config.crop_sides[random.integers(len(self.config.crop_sides))])
-
-    def _crops_at(self, side: int) -> int:
-        """Return this worker's crops of a step: about as many pixels whatever the side."""
-        config = self.config
-        everywhere: float = config.batch_size * (config.crop_sides[0] / side) ** 2
-        return max(1, round(everywhere / self.world))
 
     def _step(self, ir: Tensor, vis: Tensor) -> dict[str, float] | None:
         """Take one step of Adam; return the losses, None where one or a gradient is not finite."""
@@ -334,12 +305,14 @@ class _Worker:
         self._put_weights(weights)
         if panel is not None:
             self._put("panel.png", panel)
-        assert self.writer is not None
-        for name, value in row.items():
-            self.writer.add_scalar(name, value, self.progress.step)
-        self.writer.flush()
-        for path in sorted(Path(self.folder.name).glob("events*")):
-            self._put(f"tensorboard/{path.name}", path.read_bytes())
+        with tempfile.TemporaryDirectory() as folder:
+            # A file an epoch: only closing one waits until all is in it.
+            writer = SummaryWriter(folder, filename_suffix=f".{self.progress.epoch:05d}")
+            for name, value in row.items():
+                writer.add_scalar(name, value, self.progress.step)
+            writer.close()
+            for path in Path(folder).iterdir():
+                self._put(f"tensorboard/{path.name}", path.read_bytes())
 
     def _put_weights(self, weights: bytes) -> None:
         """Put the weights, and then the history, which says of which epoch they are."""

@@ -162,36 +162,32 @@ def _run(
     claimed = config.num_workers * config.cpus_per_worker
     with ray_session(config.ray_address, claimed):
         ray.data.DataContext.get_current().execution_options.preserve_order = True  # the seed decides
-        named = dataset_of(pairs[["pair_id", "ir_url", "vis_url"]], PAIRS_PER_BLOCK)
+        every = pd.concat([pairs.assign(held_out=False), held_out.assign(held_out=True)])
+        named = dataset_of(every, PAIRS_PER_BLOCK)
         decoded = named.map(cast(Any, decode_pair), num_cpus=1).materialize()
-        bad = decoded.filter(cast(Any, _is_bad)).select_columns(["pair_id", "reason"]).take_all()
-        for row in bad[:5]:
-            print(f"  not trained on: {row['pair_id']!r}: {row['reason']}", flush=True)
-        held_out = _readable(held_out)
-        num_pairs = len(pairs) - len(bad)
-        if not num_pairs:
-            raise ValueError("no pair of the index can be read, expected images: see the lines above")
+        bad = decoded.filter(cast(Any, _is_bad)).select_columns(["pair_id", "held_out", "reason"])
+        num_pairs, num_held_out = _say_unreadable(bad.take_all(), len(pairs), len(held_out))
         least = round(config.batch_size * (config.crop_sides[0] / max(config.crop_sides)) ** 2)
         if num_pairs * config.crops_per_pair < least:
             raise ValueError(
                 f"an epoch of {num_pairs} pairs has fewer crops than a step ({least}): lower "
                 "--batch-size or raise --crops-per-pair"
             )
-        good = decoded.filter(cast(Any, _is_good)).repartition(max(8, 2 * config.num_workers))
-        good, decoded = good.materialize(), None
-        print(
-            f"{num_pairs} pairs to train on, {len(bad)} unreadable, {len(held_out)} held out",
-            flush=True,
-        )
+        good = decoded.filter(cast(Any, _is_trained_on)).repartition(max(8, 2 * config.num_workers))
+        datasets = {"train": good.materialize()}
+        if num_held_out:
+            datasets["validation"] = decoded.filter(cast(Any, _is_validated_on)).materialize()
+        good = decoded = None
         filesystem, path = storage.arrow_filesystem(config.output_url)
         trainer = TorchTrainer(
             train_loop,
             train_loop_config={
                 "config": config,
-                "validation": held_out.to_dict("records"),
                 "num_pairs": num_pairs,
+                "num_held_out": num_held_out,
             },
-            datasets={"train": good},
+            datasets=cast(Any, datasets),
+            dataset_config=ray.train.DataConfig(datasets_to_split=["train"]),
             scaling_config=ray.train.ScalingConfig(
                 num_workers=config.num_workers,
                 use_gpu=config.use_gpu,
@@ -213,22 +209,38 @@ def _run(
     return num_pairs
 
 
-def _readable(held_out: pd.DataFrame) -> pd.DataFrame:
-    """Return the pairs that can be read, and say which can't."""
-    bad = set()
-    for pair in held_out.to_dict("records"):
-        if reason := decode_pair(pair)["reason"]:
-            print(f"  not validated on: {pair['pair_id']!r}: {reason}", flush=True)
-            bad.add(pair["pair_id"])
-    return held_out[~held_out["pair_id"].isin(bad)]
+def _say_unreadable(bad: list[Row], num_pairs: int, num_held_out: int) -> tuple[int, int]:
+    """Say which pairs can't be used; return how many can, to train and to validate on.
+
+    Raises:
+        ValueError: none to train on.
+    """
+    not_trained = [row for row in bad if not row["held_out"]]
+    not_validated = [row for row in bad if row["held_out"]]
+    for row in not_trained[:5]:
+        print(f"  not trained on: {row['pair_id']!r}: {row['reason']}", flush=True)
+    for row in not_validated:
+        print(f"  not validated on: {row['pair_id']!r}: {row['reason']}", flush=True)
+    num_pairs, num_held_out = num_pairs - len(not_trained), num_held_out - len(not_validated)
+    if not num_pairs:
+        raise ValueError("no pair of the index can be read, expected images: see the lines above")
+    print(
+        f"{num_pairs} pairs to train on, {len(not_trained)} unreadable, {num_held_out} held out",
+        flush=True,
+    )
+    return num_pairs, num_held_out
 
 
 def _is_bad(row: Row) -> bool:
     return bool(row["reason"])
 
 
-def _is_good(row: Row) -> bool:
-    return not row["reason"]
+def _is_trained_on(row: Row) -> bool:
+    return not row["reason"] and not row["held_out"]
+
+
+def _is_validated_on(row: Row) -> bool:
+    return not row["reason"] and bool(row["held_out"])
 
 
 class _EpochPrinter:

@@ -42,6 +42,8 @@ class Faults:
     """Of PUT: where it was done, the connection is closed without an answer."""
     kill_reader: float = 0.0
     """Of GET: the process that asks is killed, as by a decoder that crashes at this very file."""
+    kill_writer: float = 0.0
+    """Of PUT: the process that asks is killed, as by memory that ran out."""
     puts_until_read_only: int | None = None
     """After so many PUT that passed, each write is answered 403 AccessDenied."""
     only: str = ""
@@ -54,6 +56,7 @@ class Faults:
             shares += [("cut_get", self.cut_get), ("kill_reader", self.kill_reader)]
         if method == "PUT":
             shares += [("cut_put", self.cut_put), ("lost_answer", self.lost_answer)]
+            shares += [("kill_writer", self.kill_writer)]
         return shares
 
 
@@ -157,7 +160,7 @@ class _Relay(BaseHTTPRequestHandler):
                 self.rfile.read(int(self.headers.get("Content-Length", 0)) // 2)
             self.close_connection = True
             return
-        if fault == "kill_reader":
+        if fault in ("kill_reader", "kill_writer"):
             proxy.count(fault)
             os.kill(_owner(self.client_address[1]), signal.SIGKILL)
             self.close_connection = True

@@ -1,31 +1,57 @@
-"""A pair that kills the process that reads it, each time: the run goes on without it."""
+"""A pair that kills the process that reads, fuses or writes it, each time: the run goes on without it."""
 
-from cluster import storage
+import os
+import signal
+import time
+from pathlib import Path
+
+from cluster import fused_store, storage
+from dmnet_core.scenes import render_scene
 from tests.chaos.faulty_s3 import Faults
 from tests.e2e.archives import (
     check_pixels,
     fuse_arguments,
+    png,
+    processes_of,
     read_metrics,
     read_rejected,
     run_job,
+    start_job,
     write_archive,
 )
+
+POISON = "day/001"
+LARGE = (1200, 1200)
+FUSER_LIMIT = 1_250_000_000
+"""Bytes: an actor that holds the network has half of it, one that fuses LARGE goes beyond it."""
+
+
+def write_large(archive):
+    """Make the poison pair a large one."""
+    ir, vis = render_scene("aerial", 1, *LARGE)
+    for side, pixels in (("ir", ir), ("vis", vis)):
+        storage.put_bytes(storage.join_url(archive, side, f"{POISON}.png"), png(pixels))
+
+
+def check_all_but_poison(output, pairs):
+    rejected = read_rejected(output)
+    assert list(rejected["pair_id"]) == [POISON] and list(rejected["reason"]) == ["crashed"]
+    others = {name: pair for name, pair in pairs.items() if name != POISON}
+    assert sorted(read_metrics(output)["pair_id"]) == sorted(others)
+    check_pixels(output, others)
+    assert not storage.exists(storage.join_url(output, "fused.zarr", POISON, "zarr.json"))
 
 
 def test_a_pair_that_kills_its_process_is_tried_three_times_and_rejected(s3, faulty_s3):
     archive, output = f"{s3}/archive", f"{s3}/out"
     pairs = write_archive(archive, 4)
-    proxy = faulty_s3(Faults(kill_reader=1.0, only="/archive/ir/day/001.png"))
+    proxy = faulty_s3(Faults(kill_reader=1.0, only=f"/archive/ir/{POISON}.png"))
     environment = {"AWS_ENDPOINT_URL": proxy.url}
     job = run_job("fuse_archive", *fuse_arguments(archive, output), environment=environment)
     assert job.returncode == 0, job.stdout + job.stderr
     assert "4 = 3 fused + 1 rejected" in job.stdout
     assert proxy.injected["kill_reader"] == 3
-    rejected = read_rejected(output)
-    assert list(rejected["pair_id"]) == ["day/001"] and list(rejected["reason"]) == ["crashed"]
-    del pairs["day/001"]
-    assert sorted(read_metrics(output)["pair_id"]) == sorted(pairs)
-    check_pixels(output, pairs)
+    check_all_but_poison(output, pairs)
 
     again = run_job("fuse_archive", *fuse_arguments(archive, output), environment=environment)
     assert "nothing left to do" in again.stdout and proxy.injected["kill_reader"] == 3
@@ -35,3 +61,46 @@ def test_a_pair_that_kills_its_process_is_tried_three_times_and_rejected(s3, fau
     )
     assert "4 = 4 fused + 0 rejected" in retried.stdout, retried.stdout + retried.stderr
     assert storage.exists(f"{output}/preview.png")
+
+
+def test_a_pair_that_takes_its_actor_s_memory_is_fused_three_times_and_rejected(tmp_path):
+    archive, output = str(tmp_path / "archive"), str(tmp_path / "out")
+    pairs = write_archive(archive, 4)
+    write_large(archive)
+    job = start_job("fuse_archive", *fuse_arguments(archive, output))
+    kills = 0
+    while job.poll() is None:  # as a node does whose memory runs out
+        for fuser in processes_of(job, "FuseWindows"):
+            try:
+                pages = int(Path(f"/proc/{fuser}/statm").read_text().split()[1])
+                if pages * os.sysconf("SC_PAGE_SIZE") > FUSER_LIMIT:
+                    os.kill(fuser, signal.SIGKILL)
+                    kills += 1
+                    while Path(f"/proc/{fuser}/statm").exists():
+                        time.sleep(0.01)
+            except (OSError, IndexError):
+                continue  # it ended
+        time.sleep(0.02)
+    said = job.communicate()[0]
+    assert job.returncode == 0, said
+    assert "4 = 3 fused + 1 rejected" in said and kills == 3, (kills, said)
+    check_all_but_poison(output, pairs)
+
+
+def test_a_large_pair_that_kills_its_writer_is_tried_three_times_and_rejected(s3, faulty_s3):
+    archive, output = f"{s3}/archive", f"{s3}/out"
+    pairs = write_archive(archive, 4)
+    write_large(archive)
+    proxy = faulty_s3(Faults(kill_writer=1.0, only=f"/out/fused.zarr/{POISON}/"))
+    environment = {"AWS_ENDPOINT_URL": proxy.url}
+    job = run_job(
+        "fuse_archive", *fuse_arguments(archive, output), "--dtype", "float32", environment=environment
+    )
+    assert job.returncode == 0, job.stdout + job.stderr
+    assert "4 = 3 fused + 1 rejected" in job.stdout
+    assert proxy.injected["kill_writer"] == 3
+    rejected = read_rejected(output)
+    assert list(rejected["pair_id"]) == [POISON] and list(rejected["reason"]) == ["crashed"]
+    assert "written" in rejected["detail"].iloc[0]
+    assert sorted(read_metrics(output)["pair_id"]) == sorted(set(pairs) - {POISON})
+    assert fused_store.list_fused(f"{output}/fused.zarr") == sorted(set(pairs) - {POISON})

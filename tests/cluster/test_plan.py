@@ -52,6 +52,17 @@ def test_a_changed_source_another_fingerprint_and_a_lost_file_are_done_again():
     assert todo(index_of("a"), ledger_of(ledger_row("a", "rejected", "missing_file"))) == ["a"]
 
 
+def test_a_pair_that_a_run_was_replacing_is_done_again_whatever_its_source_is_now():
+    plan = make_plan(index_of("a", "b", etag="2"), ledger_of(ledger_row("a")), "F", None)
+    assert list(plan.changed["pair_id"]) == ["a"] and set(plan.changed["ir_etag"]) == {"1"}
+    torn = ledger_of(ledger_row("a", "replacing"))
+    assert todo(index_of("a"), torn) == todo(index_of("a", etag="2"), torn) == ["a"]
+    assert not len(make_plan(index_of("a"), torn, "F", None).changed)
+    assert list(make_plan(index_of("b"), torn, "F", None).gone["pair_id"]) == ["a"]
+    limited = make_plan(index_of("b", "a", etag="2"), ledger_of(ledger_row("a")), "F", 1)
+    assert not len(limited.changed)
+
+
 def test_rejected_pairs_are_tried_again_only_where_asked():
     ledger = ledger_of(ledger_row("a"), ledger_row("b", "rejected", "crashed"))
     assert todo(index_of("a", "b"), ledger) == []

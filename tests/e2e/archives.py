@@ -46,6 +46,30 @@ def run_job(name, *arguments, environment=None, timeout=300):
     )
 
 
+def start_job(name, *arguments, environment=None):
+    """Start jobs/NAME.py in a session of its own, which its Ray shares; return the process."""
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "jobs" / f"{name}.py"), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        env=os.environ | (environment or {}),
+    )
+
+
+def processes_of(job, title):
+    """Return the processes of a job's session whose command line holds a text."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if title.encode() in (folder / "cmdline").read_bytes():
+                found += [int(folder.name)] * (os.getsid(int(folder.name)) == job.pid)
+        except OSError:
+            continue  # it ended
+    return found
+
+
 def fuse_arguments(archive, output):
     sides = (storage.join_url(archive, side) for side in ("ir", "vis"))
     ir, vis = sides

@@ -23,6 +23,7 @@ from tests.e2e.archives import (
     read_metrics,
     read_rejected,
     run_job,
+    start_job,
     write_archive,
 )
 
@@ -93,8 +94,7 @@ def test_an_archive_with_bad_pairs_is_fused_and_a_second_run_does_only_what_chan
 def test_a_run_that_was_killed_goes_on_and_repeats_nothing(tmp_path):
     archive, output = str(tmp_path / "archive"), str(tmp_path / "out")
     pairs = write_archive(archive, 60, 160, 224)
-    command = [sys.executable, str(ROOT / "jobs/fuse_archive.py"), *fuse_arguments(archive, output)]
-    job = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL)
+    job = start_job("fuse_archive", *fuse_arguments(archive, output))
     ledger = tmp_path / "out/ledger"
     deadline = time.monotonic() + 240
     while not ledger.is_dir() or not any(p.suffix == ".parquet" for p in ledger.iterdir()):
@@ -142,7 +142,7 @@ def test_a_pair_that_left_the_index_stays_until_it_is_pruned(tmp_path):
     killed.append(rows.to_dict("records"))
     killed.flush()
     half = run_job("fuse_archive", *arguments)
-    assert half.returncode == 0, half.stderr
+    assert "1 of a run that died have pixels and no metrics" in half.stdout, half.stderr
     assert sorted(read_metrics(output)["pair_id"]) == ["day/000", "day/002"]
     assert storage.exists(f"{output}/fused.zarr/day/001")
 
@@ -154,6 +154,34 @@ def test_a_pair_that_left_the_index_stays_until_it_is_pruned(tmp_path):
     back = run_job("fuse_archive", *arguments)
     assert "pairs to fuse    1" in back.stdout, back.stdout + back.stderr
     check_pixels(output, pairs)
+
+
+def test_a_source_that_changed_and_changed_back_is_fused_again_though_no_row_told_of_it(tmp_path):
+    archive, output = tmp_path / "archive", str(tmp_path / "out")
+    pairs = write_archive(str(archive), 3)
+    index = tmp_path / "pairs.parquet"
+    arguments = ["--index", str(index), "--output", output]
+    assert run_job("index_archive", *fuse_arguments(str(archive), str(index))).returncode == 0
+    assert run_job("fuse_archive", *arguments).returncode == 0
+    chunk = tmp_path / "out/fused.zarr/day/001/fused/c/0/0/0"
+    before, whole_index = chunk.read_bytes(), index.read_bytes()
+
+    (archive / "vis/day/001.png").rename(archive / "kept.png")
+    (archive / "vis/day/001.png").write_bytes((archive / "vis/day/002.png").read_bytes())
+    assert run_job("index_archive", *fuse_arguments(str(archive), str(index))).returncode == 0
+    job = start_job("fuse_archive", *arguments)
+    while job.poll() is None and chunk.read_bytes() == before:
+        time.sleep(0.002)
+    os.killpg(job.pid, signal.SIGKILL)
+    job.communicate()
+    assert chunk.read_bytes() != before
+
+    (archive / "kept.png").rename(archive / "vis/day/001.png")
+    index.write_bytes(whole_index)
+    back = run_job("fuse_archive", *arguments)
+    assert back.returncode == 0 and "pairs to fuse    1" in back.stdout, back.stdout + back.stderr
+    check_pixels(output, pairs)
+    assert chunk.read_bytes() == before
 
 
 def test_settings_changed_and_back_fuse_all_again_each_time(tmp_path):
