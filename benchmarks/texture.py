@@ -7,6 +7,9 @@ Two numbers, means over the pairs:
             of pixels where both sources are flattest (7 x 7 means of it); 1 is as much as there was
     hot     mean level of the fused image over the infrared's, in the hundredth of pixels that are
             brightest in the infrared, where they are brighter there than in the visible
+
+--range takes the sources as a run with the same option gave them to the network; without it they are as
+their files have them.
 """
 
 import argparse
@@ -48,10 +51,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--index", required=True)
     parser.add_argument("--fused", required=True, help="an output of fuse_archive.py")
+    parser.add_argument("--range", default="auto", help="of the sources, as for fuse_archive.py (auto)")
     given = parser.parse_args()
     rows = {}
     for _, row in load_index(given.index)[0].iterrows():
-        pair = read_pair(row)
+        pair = read_pair(row, given.range)
         place = fused_store.escape_pair_id(row["pair_id"])
         fused = fused_store.read_fused(storage.join_url(given.fused, "fused.zarr"), place)
         rows[row["pair_id"]] = measure(pair.ir, pair.vis, fused_luminance(fused))

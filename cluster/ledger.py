@@ -1,8 +1,12 @@
 """The ledger: which windows are done, in Parquet parts below OUT/ledger/.
 
-The driver alone writes it, after the pixels of its rows are stored: one whole part at a time, put again
-with more rows until it has ROWS_PER_PART, so that a slow run leaves few parts too. Rows are never
-changed; of several rows of one window the latest counts.
+The driver alone writes it: one whole part at a time, put again with more rows until it has ROWS_PER_PART,
+so that a slow run leaves few parts too. Rows are never changed; of several rows of one window the latest
+counts. What its status says:
+
+    fused, rejected    done; the row is written after the pixels are stored, or removed
+    replacing          other pixels, of another source, may stand there by now
+    pruning, pruned    the pixels of a pair that left the index are going, are gone
 """
 
 from __future__ import annotations
@@ -62,7 +66,7 @@ class LedgerWriter:
         self.last_put = time.monotonic()
         self.oldest = 0.0
         self.not_before = 0.0
-        """The time that the latest row of earlier runs bears: by a clock that was ahead of this one."""
+        """The time that the latest row bears, also of earlier runs: its clock may have been ahead."""
 
     @property
     def lag_s(self) -> float:
@@ -74,6 +78,7 @@ class LedgerWriter:
         recorded_at = max(time.time(), self.not_before + 1e-3)
         if len(self.rows) == self.num_put:
             self.oldest = time.monotonic()
+        self.not_before = recorded_at
         self.rows += [row | {"run_id": self.run_id, "recorded_at": recorded_at} for row in rows]
         due = time.monotonic() - self.last_put > SECONDS_PER_PART
         if len(self.rows) >= ROWS_PER_PART or due:

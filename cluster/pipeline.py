@@ -21,11 +21,12 @@ from cluster import fused_store, report, results, storage
 from cluster.attempts import AttemptCounts
 from cluster.config import FuseConfig
 from cluster.lease import Lease, LeaseLost
-from cluster.ledger import LedgerWriter, read_ledger
+from cluster.ledger import ROWS_PER_PART, LedgerWriter, read_ledger
 from cluster.pair_index import load_index, partition_of
 from cluster.plain_text import one_line
 from cluster.plan import (
     KEYS,
+    LOST,
     SEED,
     URLS,
     Fingerprint,
@@ -148,7 +149,7 @@ class _Run:
         self.ledger.not_before = max(self.since, latest)
         del whole
         if self.config.verify:
-            ledger = self.without_lost(ledger)
+            ledger = self.with_lost(ledger)
         plan = self._subtract(index, ledger)
         memory = foretold_memory(self.checkpoint.model, self.config)
         report.say_plan(self.log, plan, len(unmatched), prune=self.config.prune, memory=memory)
@@ -165,13 +166,13 @@ class _Run:
         if fused_store.read_store_attributes(self.output.store) != attributes:
             fused_store.create_store(self.output.store, attributes)
 
-    def without_lost(self, ledger: pd.DataFrame) -> pd.DataFrame:
-        """Return the ledger without the rows whose pixels are not in the store any more; say how many."""
+    def with_lost(self, ledger: pd.DataFrame) -> pd.DataFrame:
+        """Return the ledger with status LOST where the pixels are not in the store any more."""
         whole = fused_store.list_whole(self.output.store)
         lost = (ledger["status"] == "fused") & ~ledger["zarr_path"].isin(whole)
         text = f"{len(whole)} whole arrays in the store; {lost.sum()} that the ledger holds are not there"
         self.log.say("verified", text, whole=len(whole), lost=int(lost.sum()))
-        return ledger[~lost]
+        return ledger.assign(status=ledger["status"].mask(lost, LOST))
 
     def work(
         self, plan: Plan, index: pd.DataFrame, unmatched: list[dict[str, Any]], start: float
@@ -227,10 +228,11 @@ class _Run:
         self.say_status(gone, "pruned")
 
     def say_status(self, rows: pd.DataFrame, status: str) -> None:
-        """Have the ledger say what becomes of pixels that it holds, so that no kill leaves a wrong row."""
-        if len(rows):
-            self.ledger.append(rows.assign(status=status).to_dict("records"))
-            self.ledger.flush()
+        """Have the ledger say what becomes of pixels that it holds: no kill leaves a wrong row then."""
+        for start in range(0, len(rows), ROWS_PER_PART):
+            part = rows.iloc[start : start + ROWS_PER_PART]
+            self.ledger.append(part.assign(status=status).to_dict("records"))
+        self.ledger.flush()
 
     def fuse(self, todo: pd.DataFrame) -> None:
         """Send the pairs through the three steps, and their rows into the ledger."""
@@ -394,4 +396,3 @@ def _load_checkpoint(config: FuseConfig) -> Checkpoint:
     except ValueError as error:
         url = storage.redact_url(config.checkpoint_url)
         raise ValueError(f"--checkpoint {url!r}: {error}") from error
-

@@ -28,6 +28,8 @@ KEYS = ["pair_id", "ir_size", "ir_etag", "vis_size", "vis_etag"]
 URLS = ["ir_url", "vis_url"]
 TORN = ("pruning", "replacing")
 """Statuses of ledger rows whose pixels a run was about to remove, or to put others in their place."""
+LOST = "lost"
+"""Status, in no ledger, of a row whose pixels are not in the store."""
 RETRIED = ("missing_file", "failed")
 """Reasons that may pass without any change of the source: a later run tries these pairs again."""
 
@@ -55,10 +57,11 @@ class Plan:
     gone: pd.DataFrame
     """Ledger rows of pairs that were fused and have left the index; they are kept unless pruned. Those
     whose status is not `fused` are what a run that died left of them: pixels, in no table."""
-    changed: pd.DataFrame
-    """Ledger rows of pairs in `todo` that were fused from other sources."""
     num_gone_otherwise: int
     """Of those, made with other settings than the present ones."""
+    changed: pd.DataFrame
+    """Ledger rows of pairs in `todo` that were done with other sources, or whose pixels are lost: they
+    would hold again if the sources changed back, over whatever pixels there are then."""
 
     @property
     def num_done(self) -> int:
@@ -170,11 +173,8 @@ def make_plan(
         pairs[name] = pairs[name].astype("str")
     pairs["position"] = np.arange(len(pairs))
     first = ledger[ledger["window"] == 0]
-    valid = first[
-        (first["fingerprint"] == digest)
-        & first["status"].isin(["fused", "rejected"])
-        & (first["recorded_at"] > since)
-    ]
+    own = first[(first["fingerprint"] == digest) & (first["recorded_at"] > since)]
+    valid = own[own["status"].isin(["fused", "rejected"])]
     current = valid.merge(pairs[[*KEYS, "position"]], on=KEYS).sort_values("position")
     again = current["status"] == "rejected" if retry_rejected else current["reason"].isin(RETRIED)
     finished = current.loc[~again, "position"].to_numpy()
@@ -184,14 +184,14 @@ def make_plan(
     stored = first[first["status"].isin(["fused", *TORN])]
     gone = stored[~stored["pair_id"].isin(pairs["pair_id"])].reset_index(drop=True)
     todo = pairs.iloc[:num_pairs][open_rows[:num_pairs]]
-    fused = valid[valid["status"] == "fused"]
+    done = own[own["status"].isin(["fused", "rejected", LOST]) & own["pair_id"].isin(todo["pair_id"])]
     return Plan(
         pairs=pairs.iloc[:num_pairs],
         current=current.reset_index(drop=True),
         todo=todo,
         gone=gone,
-        changed=fused[fused["pair_id"].isin(todo["pair_id"])],
         num_gone_otherwise=int((gone["fingerprint"] != digest).sum()),
+        changed=done[~done["pair_id"].isin(current["pair_id"])],
     )
 
 

@@ -92,7 +92,7 @@ def say_plan(
     if len(plan.gone):
         others = f", {plan.num_gone_otherwise} of other settings" if plan.num_gone_otherwise else ""
         if num_torn := int((plan.gone["status"] != "fused").sum()):
-            others += f", {num_torn} of a run that died have pixels and no metrics"
+            others += f", {num_torn} of a run that died may have pixels and have no metrics"
         kept = "results removed" if prune else f"results kept{others}; --prune removes them"
         rows["left the index"] = f"{len(plan.gone)} ({kept})"
     log.say(

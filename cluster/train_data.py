@@ -31,12 +31,10 @@ VALIDATION_SIDE = 512
 def decode_pair(row: Row) -> Row:
     """Return a pair's luminance as 16-bit levels, decoded once for all epochs.
 
-    In:  pair_id, ir_url, vis_url (str), held_out (bool).
-    Out: pair_id, held_out, ir, vis (bytes of uint16), height, width, reason ("" or why it can't be
-         used).
+    In:  pair_id, ir_url, vis_url (str).
+    Out: pair_id, ir, vis (bytes of uint16), height, width, reason ("" or why it can't be used).
     """
-    out = {"pair_id": row["pair_id"], "held_out": row["held_out"], "ir": b"", "vis": b""}
-    out |= {"height": 0, "width": 0, "reason": ""}
+    out = {"pair_id": row["pair_id"], "ir": b"", "vis": b"", "height": 0, "width": 0, "reason": ""}
     try:
         pair = read_pair(row)
     # The edge of the step: the driver counts and names it.
@@ -47,13 +45,13 @@ def decode_pair(row: Row) -> Row:
     return out | sides | {"height": height, "width": width}
 
 
-def read_pair(row: Row) -> PreparedPair:
+def read_pair(row: Row, range_policy: str = "auto") -> PreparedPair:
     """Return a pair of the index as the network takes it."""
     ir, vis = (
         decode_image(storage.read_bytes(row[f"{side}_url"]), max_pixels=MAX_PIXELS)
         for side in ("ir", "vis")
     )
-    return prepare_pair(ir, vis)
+    return prepare_pair(ir, vis, range_policy)
 
 
 def side_of(row: Row, side: str) -> Tensor:
@@ -75,8 +73,9 @@ def crop_batches(
 ) -> Iterator[tuple[list[str], Tensor, Tensor]]:
     """Yield one worker's steps of an epoch: pair ids, ir and vis (B, 1, side, side) in [0, 1].
 
-    Each pair of the shard is cut `crops_per_pair` times, in an order and at places that the seed, the
-    epoch and the worker decide. All workers cut one side in one step; B goes with 1 / side^2.
+    Each pair of the shard is cut `crops_per_pair` times, in an order that the seed and the epoch decide
+    and at places that the worker decides too. All workers cut one side in one step; B goes with
+    1 / side^2. Crops that do not fill the last step are not used.
 
     Args:
         shard: rows of `decode_pair`, as Ray Data iterates them.

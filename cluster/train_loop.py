@@ -204,12 +204,13 @@ class _Worker:
         scores, panel = self._validate()
         row |= scores
         self.progress.history.append(row)
+        self._show(panel, row)
         with tempfile.TemporaryDirectory() as folder:
             weights = save_checkpoint(self._averaged(), self._card(row), dtype=torch.float16)
             (Path(folder) / "dmnet.safetensors").write_bytes(weights)
             (Path(folder) / "state.pt").write_bytes(self._state())
             ray.train.report(row, checkpoint=ray.train.Checkpoint.from_directory(folder))
-        self._publish(weights, panel, row)
+        self._put_weights(weights)
 
     def _step(self, ir: Tensor, vis: Tensor) -> dict[str, float] | None:
         """Take one step of Adam; return the losses, None where one or a gradient is not finite."""
@@ -300,19 +301,19 @@ class _Worker:
         if self.rank == 0:  # a run that died between the report and this left the epoch before
             self._put_weights(weights)
 
-    def _publish(self, weights: bytes, panel: bytes | None, row: dict[str, float]) -> None:
-        """Put what people look at beside the checkpoints."""
-        self._put_weights(weights)
+    def _show(self, panel: bytes | None, row: dict[str, float]) -> None:
+        """Put the epoch's picture and its TensorBoard file; one that is trained again replaces them."""
         if panel is not None:
             self._put("panel.png", panel)
         with tempfile.TemporaryDirectory() as folder:
             # A file an epoch: only closing one waits until all is in it.
-            writer = SummaryWriter(folder, filename_suffix=f".{self.progress.epoch:05d}")
+            writer = SummaryWriter(folder)
             for name, value in row.items():
                 writer.add_scalar(name, value, self.progress.step)
             writer.close()
-            for path in Path(folder).iterdir():
-                self._put(f"tensorboard/{path.name}", path.read_bytes())
+            (path,) = Path(folder).iterdir()
+            name = f"events.out.tfevents.{self.progress.epoch:010d}.dmnet"
+            self._put(f"tensorboard/{name}", path.read_bytes())
 
     def _put_weights(self, weights: bytes) -> None:
         """Put the weights, and then the history, which says of which epoch they are."""

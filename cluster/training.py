@@ -13,7 +13,7 @@ import json
 import threading
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pandas as pd
 
@@ -23,6 +23,9 @@ from cluster.pair_index import load_index
 from cluster.train_data import decode_pair
 from dmnet_core.checkpoint import load_checkpoint
 
+if TYPE_CHECKING:
+    import ray.data
+
 Row = dict[str, Any]
 RUN_NAME = "ray"
 """Folder of Ray Train's checkpoints below the output."""
@@ -31,6 +34,8 @@ MAX_FAILURES = 3
 NUM_CHECKPOINTS = 2
 PAIRS_PER_BLOCK = 16
 """Decoded by one task."""
+MAX_SAID = 5
+"""Unreadable pairs that are named."""
 POLL_S = 1.0
 FIXED = ("preset", "without", "seed", "validation_pairs", "index_urls")
 """Settings that a training can't change half way."""
@@ -156,28 +161,31 @@ def _run(
     import ray.train
     from ray.train.torch import TorchTrainer
 
-    from cluster.session import dataset_of, ray_session
+    from cluster.session import ray_session
     from cluster.train_loop import train_loop
 
     claimed = config.num_workers * config.cpus_per_worker
     with ray_session(config.ray_address, claimed):
         ray.data.DataContext.get_current().execution_options.preserve_order = True  # the seed decides
-        every = pd.concat([pairs.assign(held_out=False), held_out.assign(held_out=True)])
-        named = dataset_of(every, PAIRS_PER_BLOCK)
-        decoded = named.map(cast(Any, decode_pair), num_cpus=1).materialize()
-        bad = decoded.filter(cast(Any, _is_bad)).select_columns(["pair_id", "held_out", "reason"])
-        num_pairs, num_held_out = _say_unreadable(bad.take_all(), len(pairs), len(held_out))
+        trained, num_pairs = _decode(pairs, "trained")
+        validated, num_held_out = _decode(held_out, "validated")
+        if not num_pairs:
+            raise ValueError("no pair of the index can be read, expected images: see the lines above")
         least = round(config.batch_size * (config.crop_sides[0] / max(config.crop_sides)) ** 2)
         if num_pairs * config.crops_per_pair < least:
             raise ValueError(
                 f"an epoch of {num_pairs} pairs has fewer crops than a step ({least}): lower "
                 "--batch-size or raise --crops-per-pair"
             )
-        good = decoded.filter(cast(Any, _is_trained_on)).repartition(max(8, 2 * config.num_workers))
-        datasets = {"train": good.materialize()}
+        datasets = {"train": trained.repartition(max(8, 2 * config.num_workers)).materialize()}
         if num_held_out:
-            datasets["validation"] = decoded.filter(cast(Any, _is_validated_on)).materialize()
-        good = decoded = None
+            datasets["validation"] = validated.materialize()
+        del trained, validated  # and with them what they were made of
+        print(
+            f"{num_pairs} pairs to train on, {len(pairs) - num_pairs} unreadable, "
+            f"{num_held_out} held out",
+            flush=True,
+        )
         filesystem, path = storage.arrow_filesystem(config.output_url)
         trainer = TorchTrainer(
             train_loop,
@@ -209,38 +217,29 @@ def _run(
     return num_pairs
 
 
-def _say_unreadable(bad: list[Row], num_pairs: int, num_held_out: int) -> tuple[int, int]:
-    """Say which pairs can't be used; return how many can, to train and to validate on.
+def _decode(pairs: pd.DataFrame, used: str) -> tuple[ray.data.Dataset, int]:
+    """Return the pairs that can be read, decoded, and how many; say which can't.
 
-    Raises:
-        ValueError: none to train on.
+    Args:
+        pairs: of the index.
+        used: what for, "trained" or "validated".
     """
-    not_trained = [row for row in bad if not row["held_out"]]
-    not_validated = [row for row in bad if row["held_out"]]
-    for row in not_trained[:5]:
-        print(f"  not trained on: {row['pair_id']!r}: {row['reason']}", flush=True)
-    for row in not_validated:
-        print(f"  not validated on: {row['pair_id']!r}: {row['reason']}", flush=True)
-    num_pairs, num_held_out = num_pairs - len(not_trained), num_held_out - len(not_validated)
-    if not num_pairs:
-        raise ValueError("no pair of the index can be read, expected images: see the lines above")
-    print(
-        f"{num_pairs} pairs to train on, {len(not_trained)} unreadable, {num_held_out} held out",
-        flush=True,
-    )
-    return num_pairs, num_held_out
+    from cluster.session import dataset_of
+
+    named = dataset_of(pairs[["pair_id", "ir_url", "vis_url"]], PAIRS_PER_BLOCK)
+    decoded = named.map(cast(Any, decode_pair), num_cpus=1).materialize()
+    bad = decoded.filter(cast(Any, _is_bad)).select_columns(["pair_id", "reason"]).take_all()
+    for row in bad[:MAX_SAID]:
+        print(f"  not {used} on: {row['pair_id']!r}: {row['reason']}", flush=True)
+    return decoded.filter(cast(Any, _is_good)), len(pairs) - len(bad)
 
 
 def _is_bad(row: Row) -> bool:
     return bool(row["reason"])
 
 
-def _is_trained_on(row: Row) -> bool:
-    return not row["reason"] and not row["held_out"]
-
-
-def _is_validated_on(row: Row) -> bool:
-    return not row["reason"] and bool(row["held_out"])
+def _is_good(row: Row) -> bool:
+    return not row["reason"]
 
 
 class _EpochPrinter:

@@ -175,7 +175,7 @@ def test_a_model_card_names_its_indexes_without_their_secrets():
 
 def test_a_pair_that_can_not_be_trained_on_is_named_without_its_secrets():
     url = "http://user:hunter2@127.0.0.1:9/x.png?token=hunter2"
-    reason = decode_pair({"pair_id": "a", "ir_url": url, "vis_url": url, "held_out": False})["reason"]
+    reason = decode_pair({"pair_id": "a", "ir_url": url, "vis_url": url})["reason"]
     assert "127.0.0.1" in reason and "hunter2" not in reason
 
 

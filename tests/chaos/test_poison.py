@@ -16,7 +16,7 @@ from tests.e2e.archives import (
     read_metrics,
     read_rejected,
     run_job,
-    start_job,
+    started_job,
     write_archive,
 )
 
@@ -31,6 +31,21 @@ def write_large(archive):
     ir, vis = render_scene("aerial", 1, *LARGE)
     for side, pixels in (("ir", ir), ("vis", vis)):
         storage.put_bytes(storage.join_url(archive, side, f"{POISON}.png"), png(pixels))
+
+
+def kill_large(process):
+    """Kill a process that takes more than FUSER_LIMIT, and see it end; return whether it did."""
+    killed = False
+    try:
+        pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
+        if pages * os.sysconf("SC_PAGE_SIZE") > FUSER_LIMIT:
+            os.kill(process, signal.SIGKILL)
+            killed = True
+        while killed and "State:\tZ" not in Path(f"/proc/{process}/status").read_text():
+            time.sleep(0.01)
+    except (OSError, IndexError):
+        pass  # it ended
+    return killed
 
 
 def check_all_but_poison(output, pairs):
@@ -67,21 +82,16 @@ def test_a_pair_that_takes_its_actor_s_memory_is_fused_three_times_and_rejected(
     archive, output = str(tmp_path / "archive"), str(tmp_path / "out")
     pairs = write_archive(archive, 4)
     write_large(archive)
-    job = start_job("fuse_archive", *fuse_arguments(archive, output))
+    environment = {"RAY_memory_monitor_refresh_ms": "0"}  # Ray's own killer would not be counted
     kills = 0
-    while job.poll() is None:  # as a node does whose memory runs out
-        for fuser in processes_of(job, "FuseWindows"):
-            try:
-                pages = int(Path(f"/proc/{fuser}/statm").read_text().split()[1])
-                if pages * os.sysconf("SC_PAGE_SIZE") > FUSER_LIMIT:
-                    os.kill(fuser, signal.SIGKILL)
-                    kills += 1
-                    while Path(f"/proc/{fuser}/statm").exists():
-                        time.sleep(0.01)
-            except (OSError, IndexError):
-                continue  # it ended
-        time.sleep(0.02)
-    said = job.communicate()[0]
+    with started_job(
+        "fuse_archive", *fuse_arguments(archive, output), environment=environment
+    ) as job:
+        while job.poll() is None:  # as a node does whose memory runs out
+            kills += sum(kill_large(fuser) for fuser in processes_of(job, "FuseWindows"))
+            time.sleep(0.02)
+        job.log.seek(0)
+        said = job.log.read()
     assert job.returncode == 0, said
     assert "4 = 3 fused + 1 rejected" in said and kills == 3, (kills, said)
     check_all_but_poison(output, pairs)

@@ -59,6 +59,11 @@ def test_a_pair_that_a_run_was_replacing_is_done_again_whatever_its_source_is_no
     assert todo(index_of("a"), torn) == todo(index_of("a", etag="2"), torn) == ["a"]
     assert not len(make_plan(index_of("a"), torn, "F", None).changed)
     assert list(make_plan(index_of("b"), torn, "F", None).gone["pair_id"]) == ["a"]
+    refused = ledger_of(ledger_row("a", "rejected", "truncated"), ledger_row("b", "lost"))
+    plan = make_plan(index_of("a", "b", etag="2"), refused, "F", None)
+    assert list(plan.changed["pair_id"]) == ["a", "b"]
+    retried = ledger_of(ledger_row("a", "rejected", "missing_file"))
+    assert not len(make_plan(index_of("a"), retried, "F", None).changed)
     limited = make_plan(index_of("b", "a", etag="2"), ledger_of(ledger_row("a")), "F", 1)
     assert not len(limited.changed)
 
@@ -123,6 +128,15 @@ def test_a_slow_run_leaves_few_parts_and_a_clock_behind_does_not_make_its_rows_o
     frame = read_ledger(url)
     assert len(frame) == ROWS_PER_PART + 5 and set(frame["status"]) == {"fused"}
     assert len(list((tmp_path / "ledger").iterdir())) == 3
+
+
+def test_rows_of_one_run_follow_each_other_though_its_clock_steps_back(tmp_path, monkeypatch):
+    writer = LedgerWriter(str(tmp_path), "run")
+    for seconds, status in ((100.0, "replacing"), (95.0, "fused")):
+        monkeypatch.setattr(time, "time", lambda seconds=seconds: seconds)
+        writer.append([ledger_row("a", status)])
+    writer.flush()
+    assert list(read_ledger(str(tmp_path))["status"]) == ["fused"]
 
 
 def test_an_output_that_turned_to_other_settings_and_back_trusts_no_row_from_before():

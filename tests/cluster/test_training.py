@@ -6,15 +6,7 @@ import pytest
 
 from cluster import storage
 from cluster.config import TrainConfig
-from cluster.session import ray_session
-from cluster.train_data import (
-    VALIDATION_SIDE,
-    crop_batches,
-    decode_pair,
-    middle_of,
-    read_pair,
-    side_of,
-)
+from cluster.train_data import VALIDATION_SIDE, decode_pair, middle_of, read_pair, side_of
 from cluster.train_loop import Progress, network_config, stage_epochs
 from cluster.training import hold_out
 from tests.e2e.archives import png, write_archive
@@ -26,7 +18,7 @@ def config_of(**options):
 
 def row_of(archive, pair_id):
     urls = {f"{side}_url": f"{archive}/{side}/{pair_id}.png" for side in ("ir", "vis")}
-    return {"pair_id": pair_id, "held_out": False, **urls}
+    return {"pair_id": pair_id, **urls}
 
 
 def test_a_decoded_pair_is_the_prepared_pair_to_16_bits(tmp_path):
@@ -67,47 +59,6 @@ def test_a_large_validation_pair_is_cut_to_its_middle(tmp_path):
     pair, middle = read_pair(row), middle_of(decode_pair(row))
     assert middle.ir.shape == (VALIDATION_SIDE, 400)
     np.testing.assert_allclose(middle.vis, pair.vis[94 : 94 + VALIDATION_SIDE], atol=1e-5)
-
-
-@pytest.fixture(scope="module")
-def shard(tmp_path_factory):
-    """Seven decoded pairs, as Ray Data gives them to a worker."""
-    import ray.data
-
-    folder = tmp_path_factory.mktemp("archive")
-    rows = [decode_pair(row_of(folder, name)) for name in write_archive(str(folder), 7)]
-    with ray_session(None, 1):
-        ray.data.DataContext.get_current().execution_options.preserve_order = True
-        yield ray.data.from_items(rows, override_num_blocks=3).iterator()
-
-
-def test_each_epoch_takes_every_pair_in_another_order_that_the_seed_decides(shard):
-    def epoch(number, seed=0, **options):
-        config = config_of(crop_sides=(32,), batch_size=1, seed=seed, **options)
-        batches = list(crop_batches(shard, config, 7, epoch=number))
-        return [name for names, *_ in batches for name in names], [ir for _, ir, _ in batches]
-
-    every = [f"day/{number:03d}" for number in range(7)]
-    first, crops = epoch(0)
-    assert sorted(first) == every and first != every
-    assert first != epoch(1)[0] and first != epoch(0, seed=1)[0]
-    same, same_crops = epoch(0)
-    assert same == first and all(map(np.array_equal, crops, same_crops))
-    of_pair = dict(zip(*epoch(1), strict=True))
-    assert not any(np.array_equal(of_pair[name], crop) for name, crop in zip(first, crops, strict=True))
-    twice, _ = epoch(0, crops_per_pair=2)
-    assert sorted(twice[:7]) == sorted(twice[7:]) == every and twice[:7] != twice[7:]
-
-
-def test_steps_of_several_crop_sizes_hold_about_as_many_pixels_and_all_workers_take_one_size(shard):
-    config = config_of(crop_sides=(64, 32), batch_size=2, crops_per_pair=6)
-    sides = {}
-    for rank in (0, 1):
-        batches = crop_batches(shard, config, 14, epoch=0, rank=rank, world=2)
-        shapes = [tuple(ir.shape) for _, ir, vis in batches if ir.shape == vis.shape]
-        assert set(shapes) == {(1, 1, 64, 64), (4, 1, 32, 32)}
-        sides[rank] = shapes
-    assert sides[0] == sides[1]
 
 
 def test_progress_is_the_furthest_of_epochs_steps_and_minutes():

@@ -2,8 +2,12 @@
 
 import io
 import os
+import signal
 import subprocess
 import sys
+import tempfile
+import threading
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -46,16 +50,30 @@ def run_job(name, *arguments, environment=None, timeout=300):
     )
 
 
-def start_job(name, *arguments, environment=None):
-    """Start jobs/NAME.py in a session of its own, which its Ray shares; return the process."""
-    return subprocess.Popen(
-        [sys.executable, str(ROOT / "jobs" / f"{name}.py"), *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-        env=os.environ | (environment or {}),
-    )
+@contextmanager
+def started_job(name, *arguments, environment=None, limit_s=240):
+    """Run jobs/NAME.py in a session of its own, which its Ray shares; killed at the end, or too late.
+
+    Yields the process; `job.log` is the file of what it says.
+    """
+    with tempfile.TemporaryFile("w+") as log:
+        job = subprocess.Popen(
+            [sys.executable, str(ROOT / "jobs" / f"{name}.py"), *arguments],
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            env=os.environ | (environment or {}),
+        )
+        job.log = log
+        watch = threading.Timer(limit_s, job.kill)
+        watch.start()
+        try:
+            yield job
+        finally:
+            watch.cancel()
+            if job.poll() is None:
+                os.killpg(job.pid, signal.SIGKILL)
+            job.wait()
 
 
 def processes_of(job, title):

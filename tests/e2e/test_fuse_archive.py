@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -23,7 +22,7 @@ from tests.e2e.archives import (
     read_metrics,
     read_rejected,
     run_job,
-    start_job,
+    started_job,
     write_archive,
 )
 
@@ -94,17 +93,14 @@ def test_an_archive_with_bad_pairs_is_fused_and_a_second_run_does_only_what_chan
 def test_a_run_that_was_killed_goes_on_and_repeats_nothing(tmp_path):
     archive, output = str(tmp_path / "archive"), str(tmp_path / "out")
     pairs = write_archive(archive, 60, 160, 224)
-    job = start_job("fuse_archive", *fuse_arguments(archive, output))
-    ledger = tmp_path / "out/ledger"
-    deadline = time.monotonic() + 240
-    while not ledger.is_dir() or not any(p.suffix == ".parquet" for p in ledger.iterdir()):
-        assert job.poll() is None and time.monotonic() < deadline, "no ledger part was seen"
-        time.sleep(0.05)
-    second = run_job("fuse_archive", *fuse_arguments(archive, output))
-    assert second.returncode == 3 and job.poll() is None, second.stdout + second.stderr
-    assert "is being written by run 20" in second.stderr and "--wait" in second.stderr
-    os.killpg(job.pid, signal.SIGKILL)
-    job.wait()
+    with started_job("fuse_archive", *fuse_arguments(archive, output)) as job:
+        ledger = tmp_path / "out/ledger"
+        while not ledger.is_dir() or not any(p.suffix == ".parquet" for p in ledger.iterdir()):
+            assert job.poll() is None, "no ledger part was seen"
+            time.sleep(0.05)
+        second = run_job("fuse_archive", *fuse_arguments(archive, output))
+        assert second.returncode == 3 and job.poll() is None, second.stdout + second.stderr
+        assert "is being written by run 20" in second.stderr and "--wait" in second.stderr
     before = storage.read_table(str(ledger))
     assert 0 < len(before) < len(pairs)
 
@@ -142,7 +138,8 @@ def test_a_pair_that_left_the_index_stays_until_it_is_pruned(tmp_path):
     killed.append(rows.to_dict("records"))
     killed.flush()
     half = run_job("fuse_archive", *arguments)
-    assert "1 of a run that died have pixels and no metrics" in half.stdout, half.stderr
+    assert half.returncode == 0, half.stderr
+    assert "1 of a run that died may have pixels and have no metrics" in half.stdout
     assert sorted(read_metrics(output)["pair_id"]) == ["day/000", "day/002"]
     assert storage.exists(f"{output}/fused.zarr/day/001")
 
@@ -167,13 +164,18 @@ def test_a_source_that_changed_and_changed_back_is_fused_again_though_no_row_tol
     before, whole_index = chunk.read_bytes(), index.read_bytes()
 
     (archive / "vis/day/001.png").rename(archive / "kept.png")
-    (archive / "vis/day/001.png").write_bytes((archive / "vis/day/002.png").read_bytes())
-    assert run_job("index_archive", *fuse_arguments(str(archive), str(index))).returncode == 0
-    job = start_job("fuse_archive", *arguments)
-    while job.poll() is None and chunk.read_bytes() == before:
-        time.sleep(0.002)
-    os.killpg(job.pid, signal.SIGKILL)
-    job.communicate()
+    for number in range(5):  # until a kill comes between the pixels and their row
+        png = storage.read_bytes(str(archive / "vis/day/002.png")) + bytes(number)
+        (archive / "vis/day/001.png").write_bytes(png)
+        assert run_job("index_archive", *fuse_arguments(str(archive), str(index))).returncode == 0
+        stood = chunk.stat().st_mtime_ns
+        with started_job("fuse_archive", *arguments) as job:
+            while job.poll() is None and chunk.stat().st_mtime_ns == stood:
+                time.sleep(0.002)
+        rows = read_ledger(f"{output}/ledger").set_index("pair_id")
+        if rows.loc["day/001", "status"] == "replacing":
+            break
+    assert rows.loc["day/001", "status"] == "replacing"
     assert chunk.read_bytes() != before
 
     (archive / "kept.png").rename(archive / "vis/day/001.png")

@@ -17,14 +17,17 @@ import torch.multiprocessing
 from tensorboardX.proto.event_pb2 import Event
 
 from cluster import storage
+from cluster.config import TrainConfig
+from cluster.training import hold_out
 from dmnet_core.checkpoint import load_checkpoint, save_checkpoint
 from dmnet_core.losses import Chance, LossWeights, StageLoss
 from dmnet_core.metrics import METRICS
 from dmnet_core.model import DMNet, DMNetConfig
 from tests.conftest import free_port
 from tests.core.test_model import TINY
-from tests.e2e.archives import fuse_arguments, processes_of, run_job, start_job, write_archive
+from tests.e2e.archives import fuse_arguments, processes_of, run_job, started_job, write_archive
 
+OF_THE_MACHINE = ["minutes", "crops_per_s"]
 QUICK = ["--crop", "32", "--batch-size", "2", "--validation-pairs", "1", "--cpus-per-worker", "1"]
 
 
@@ -49,12 +52,17 @@ def wait_for_epoch(job, output, epoch):
     raise AssertionError(f"epoch {epoch} was not seen; exit code {job.poll()}")
 
 
+def timings(output):
+    """Return what no second training of the first epoch would repeat."""
+    return tuple(read_history(output).loc[0, OF_THE_MACHINE])
+
+
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     """A training that nobody disturbs: its index, arguments and output."""
     folder = tmp_path_factory.mktemp("undisturbed")
     index = make_index(str(folder / "archive"), 9)
-    arguments = ["--epochs", "2", "4", "--learning-rate", "1e-3", "--schedule", "cosine", *QUICK]
+    arguments = ["--epochs", "2", "6", "--learning-rate", "1e-3", "--schedule", "cosine", *QUICK]
     whole = run_job("train_dmnet", "--index", index, *arguments, "--output", str(folder / "whole"))
     assert whole.returncode == 0, whole.stdout + whole.stderr
     return index, arguments, folder / "whole"
@@ -67,36 +75,35 @@ def test_a_training_whose_worker_and_driver_were_killed_reaches_the_same_end(
     index, arguments, whole = undisturbed
     output = str(tmp_path / "killed") if place == "folder" else f"{s3}/killed"
     arguments = ["--index", index, *arguments, "--output", output]
-    job = start_job("train_dmnet", *arguments)
-    wait_for_epoch(job, output, 1)
-    workers = processes_of(job, "RayTrainWorker")
-    assert workers
-    for worker in workers:
-        os.kill(worker, signal.SIGKILL)
-    before = len(read_history(output))
-    wait_for_epoch(job, output, before + 1)  # it went on by itself
-    os.killpg(job.pid, signal.SIGKILL)
-    job.wait()
-    assert len(read_history(output)) < 6
+    with started_job("train_dmnet", *arguments) as job:
+        wait_for_epoch(job, output, 3)  # by then the first one's checkpoint is known to Ray Train
+        first = timings(output)
+        workers = processes_of(job, "RayTrainWorker")
+        assert workers
+        for worker in workers:
+            os.kill(worker, signal.SIGKILL)
+        wait_for_epoch(job, output, len(read_history(output)) + 2)  # it went on by itself
+        assert timings(output) == first, "the first epoch was trained again"
+        os.killpg(job.pid, signal.SIGKILL)
+    assert len(read_history(output)) < 8
 
     again = run_job("train_dmnet", *arguments)
     assert again.returncode == 0, again.stdout + again.stderr
-    assert "epoch 1 " not in again.stdout
+    assert timings(output) == first, "the first epoch was trained again"
     expected, found = read_history(str(whole)), read_history(output)
-    assert list(found["epoch"]) == list(range(1, 7))
-    assert list(found["stage"]) == [1, 1, 2, 2, 2, 2]
-    of_the_machine = ["minutes", "crops_per_s"]
+    assert list(found["epoch"]) == list(range(1, 9))
+    assert list(found["stage"]) == [1, 1, 2, 2, 2, 2, 2, 2]
     pd.testing.assert_frame_equal(
-        found.drop(columns=of_the_machine), expected.drop(columns=of_the_machine), rtol=1e-4
+        found.drop(columns=OF_THE_MACHINE), expected.drop(columns=OF_THE_MACHINE), rtol=1e-4
     )
     checkpoint = load_checkpoint(storage.read_bytes(f"{output}/dmnet.safetensors"))
     weights = load_checkpoint(whole / "dmnet.safetensors").model.state_dict()
     for name, value in checkpoint.model.state_dict().items():
         torch.testing.assert_close(value, weights[name], rtol=1e-3, atol=1e-4)
     assert checkpoint.card["steps"] == str(int(expected["step"].iloc[-1]))
-    assert json.loads(checkpoint.card["settings"])["epochs"] == [2, 4]
+    assert json.loads(checkpoint.card["settings"])["epochs"] == [2, 6]
     assert len(storage.read_bytes(f"{output}/panel.png")) > 1000
-    assert storage.list_files(f"{output}/tensorboard")
+    assert len(storage.list_files(f"{output}/tensorboard")) == 8
 
 
 def test_a_training_that_died_between_its_report_and_its_put_is_made_whole(undisturbed, tmp_path):
@@ -128,17 +135,22 @@ def scalars(folder):
     return found
 
 
-def test_a_number_of_steps_ends_stages_in_the_middle_of_an_epoch_and_tensorboard_shows_it(tmp_path):
+def test_a_number_of_steps_ends_stages_within_an_epoch_and_tensorboard_shows_all_of_them(tmp_path):
     index = make_index(str(tmp_path / "archive"), 9)
     output = str(tmp_path / "out")
+    config = TrainConfig(index_urls=(index,), output_url=output, validation_pairs=2)
+    broken = hold_out(pd.read_parquet(index), config)[0]["pair_id"].iloc[0]
+    (tmp_path / f"archive/vis/{broken}.png").write_bytes(b"<html>")
     job = run_job(
         "train_dmnet", "--index", index, "--output", output, "--epochs", "2", "4", "--max-steps", "9",
-        *QUICK, "--crop", "64", "32", "--crops-per-pair", "4",
+        *QUICK, "--crop", "64", "32", "--crops-per-pair", "5", "--validation-pairs", "2",
     )  # fmt: skip
     assert job.returncode == 0, job.stdout + job.stderr
+    assert f"not validated on: {broken!r}" in job.stdout
+    assert "7 pairs to train on, 0 unreadable, 1 held out" in job.stdout
     history = read_history(output)
     # A third of the steps is of stage I, as a third of the epochs would be.
-    assert list(history.loc[history["stage"] == 1, "step"]) == [3]  # of the 4 to 16 of an epoch
+    assert list(history.loc[history["stage"] == 1, "step"]) == [3]  # an epoch has more
     assert set(history["stage"]) == {1, 2} and history["step"].iloc[-1] == 9
     assert list(history["epoch"]) == list(range(1, len(history) + 1))
     shown = scalars(f"{output}/tensorboard")
