@@ -239,16 +239,13 @@ class _Run:
         config, ledger = self.config, self.ledger
         wanted = 1 if config.on_cuda else config.cpus_per_actor
         progress = report.Progress(len(todo), self.log)
-        paths = [fused_store.escape_pair_id(name) for name in todo["pair_id"]]
-        fused_store.create_parent_groups(self.output.store, paths)
-        rows = todo[[*KEYS, *URLS]].assign(window=0, zarr_path=paths)
         # Here, so that a run with nothing to do is done before Ray would be imported.
         from cluster.session import actor_claim, ray_session
         from cluster.telemetry import RunMetrics
 
         with ray_session(config.ray_address, wanted * config.num_actors) as cluster_cpus:
             claim = actor_claim(cluster_cpus, config.num_actors, wanted)
-            ledger_rows = self._dataset(rows, claim)
+            ledger_rows = self._dataset(self._windows(todo), claim)
             shown = RunMetrics(self.log.run_id, len(todo), config.num_actors)
             try:
                 for batch in ledger_rows.iter_batches(
@@ -269,6 +266,12 @@ class _Run:
             finally:
                 ledger.flush()
                 progress.close()
+
+    def _windows(self, todo: pd.DataFrame) -> pd.DataFrame:
+        """Return the rows that read_window takes; the groups above their arrays are there then."""
+        paths = [fused_store.escape_pair_id(name) for name in todo["pair_id"]]
+        fused_store.create_parent_groups(self.output.store, paths)
+        return todo[[*KEYS, *URLS]].assign(window=0, zarr_path=paths)
 
     def _dataset(self, rows: pd.DataFrame, actor_cpus: float) -> ray.data.Dataset:
         import ray.data
