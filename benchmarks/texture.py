@@ -8,8 +8,8 @@ Two numbers, means over the pairs:
     hot     mean level of the fused image over the infrared's, in the hundredth of pixels that are
             brightest in the infrared, where they are brighter there than in the visible
 
---range takes the sources as a run with the same option gave them to the network; without it they are as
-their files have them.
+--range takes the sources as a run with the same option gave them to the network; without it as `auto`
+does, 8-bit files as they are.
 """
 
 import argparse
@@ -26,6 +26,7 @@ from cluster import fused_store, storage
 from cluster.pair_index import load_index
 from cluster.train_data import read_pair
 from dmnet_core.inference import fused_luminance
+from dmnet_core.ranges import check_range_policy
 
 LAPLACIAN = torch.tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]])[None, None]
 
@@ -53,6 +54,7 @@ def main() -> None:
     parser.add_argument("--fused", required=True, help="an output of fuse_archive.py")
     parser.add_argument("--range", default="auto", help="of the sources, as for fuse_archive.py (auto)")
     given = parser.parse_args()
+    check_range_policy(given.range)
     rows = {}
     for _, row in load_index(given.index)[0].iterrows():
         pair = read_pair(row, given.range)

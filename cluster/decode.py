@@ -31,7 +31,7 @@ REASONS = {
     "size_mismatch": "the two sides differ in height or width",
     "too_small": "a side is shorter than 8 pixels",
     "no_finite_pixels": "an image has no finite value",
-    "crashed": "the process ended each time that the pair was read or fused",
+    "crashed": "the process ended each time that the pair was read, fused or written",
     "failed": "any other error, named in the detail",
 }
 """Every reason for which a pair is rejected, and what it means. Nothing else is ever written."""

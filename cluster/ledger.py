@@ -5,7 +5,7 @@ so that a slow run leaves few parts too. Rows are never changed; of several rows
 counts. What its status says:
 
     fused, rejected    done; the row is written after the pixels are stored, or removed
-    replacing          other pixels, of another source, may stand there by now
+    replacing          other pixels may stand there by now, or none
     pruning, pruned    the pixels of a pair that left the index are going, are gone
 """
 

@@ -21,7 +21,7 @@ from cluster import fused_store, report, results, storage
 from cluster.attempts import AttemptCounts
 from cluster.config import FuseConfig
 from cluster.lease import Lease, LeaseLost
-from cluster.ledger import ROWS_PER_PART, LedgerWriter, read_ledger
+from cluster.ledger import COLUMNS, ROWS_PER_PART, LedgerWriter, read_ledger
 from cluster.pair_index import load_index, partition_of
 from cluster.plain_text import one_line
 from cluster.plan import (
@@ -132,6 +132,8 @@ class _Run:
         self.ledger = LedgerWriter(output.ledger, lease.run_id)
         self.since = 0.0
         """Up to when no row of the ledger holds."""
+        self.lost = storage.typed_frame([], COLUMNS)
+        """Rows of the ledger whose pixels are not in the store, where that was looked at."""
 
     def plan(self, index: pd.DataFrame, unmatched: list[dict[str, Any]]) -> Plan:
         """Return what is left to do, and say it.
@@ -150,6 +152,7 @@ class _Run:
         del whole
         if self.config.verify:
             ledger = self.with_lost(ledger)
+            self.lost = ledger[ledger["status"] == LOST]
         plan = self._subtract(index, ledger)
         memory = foretold_memory(self.checkpoint.model, self.config)
         report.say_plan(self.log, plan, len(unmatched), prune=self.config.prune, memory=memory)
@@ -182,6 +185,7 @@ class _Run:
             text = "nothing left to do: every pair is in the ledger with these settings"
             self.log.say("nothing_to_do", text)
         try:
+            self.say_status(self.lost, "replacing")
             if self.config.prune and len(plan.gone):
                 self.prune(plan.gone)
             if len(plan.todo):
@@ -231,6 +235,7 @@ class _Run:
         """Have the ledger say what becomes of pixels that it holds: no kill leaves a wrong row then."""
         for start in range(0, len(rows), ROWS_PER_PART):
             part = rows.iloc[start : start + ROWS_PER_PART]
+            self.lease.check()
             self.ledger.append(part.assign(status=status).to_dict("records"))
         self.ledger.flush()
 

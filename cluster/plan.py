@@ -56,12 +56,12 @@ class Plan:
     """The rows of `pairs` that the run fuses."""
     gone: pd.DataFrame
     """Ledger rows of pairs that were fused and have left the index; they are kept unless pruned. Those
-    whose status is not `fused` are what a run that died left of them: pixels, in no table."""
+    whose status is not `fused` are what a run that died left of them: in no table, but maybe pixels."""
     num_gone_otherwise: int
     """Of those, made with other settings than the present ones."""
     changed: pd.DataFrame
-    """Ledger rows of pairs in `todo` that were done with other sources, or whose pixels are lost: they
-    would hold again if the sources changed back, over whatever pixels there are then."""
+    """Ledger rows of pairs in `todo` that a run may come to trust again, whatever pixels it finds then:
+    if sources or settings change back, if the pair leaves the index, if nobody asks to retry it."""
 
     @property
     def num_done(self) -> int:
@@ -173,25 +173,25 @@ def make_plan(
         pairs[name] = pairs[name].astype("str")
     pairs["position"] = np.arange(len(pairs))
     first = ledger[ledger["window"] == 0]
-    own = first[(first["fingerprint"] == digest) & (first["recorded_at"] > since)]
-    valid = own[own["status"].isin(["fused", "rejected"])]
+    done = first[first["status"].isin(["fused", "rejected"])]
+    valid = done[(done["fingerprint"] == digest) & (done["recorded_at"] > since)]
     current = valid.merge(pairs[[*KEYS, "position"]], on=KEYS).sort_values("position")
     again = current["status"] == "rejected" if retry_rejected else current["reason"].isin(RETRIED)
     finished = current.loc[~again, "position"].to_numpy()
     open_rows = np.ones(len(pairs), dtype=bool)
     open_rows[finished] = False
     num_pairs = len(pairs) if limit is None else min(limit, len(pairs))
-    stored = first[first["status"].isin(["fused", *TORN])]
+    stored = first[first["status"].isin(["fused", LOST, *TORN])]
     gone = stored[~stored["pair_id"].isin(pairs["pair_id"])].reset_index(drop=True)
     todo = pairs.iloc[:num_pairs][open_rows[:num_pairs]]
-    done = own[own["status"].isin(["fused", "rejected", LOST]) & own["pair_id"].isin(todo["pair_id"])]
+    retried = current.loc[current["reason"].isin(RETRIED), "pair_id"]
     return Plan(
         pairs=pairs.iloc[:num_pairs],
         current=current.reset_index(drop=True),
         todo=todo,
         gone=gone,
         num_gone_otherwise=int((gone["fingerprint"] != digest).sum()),
-        changed=done[~done["pair_id"].isin(current["pair_id"])],
+        changed=done[done["pair_id"].isin(todo["pair_id"]) & ~done["pair_id"].isin(retried)],
     )
 
 

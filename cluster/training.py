@@ -182,8 +182,8 @@ def _run(
             datasets["validation"] = validated.materialize()
         del trained, validated  # and with them what they were made of
         print(
-            f"{num_pairs} pairs to train on, {len(pairs) - num_pairs} unreadable, "
-            f"{num_held_out} held out",
+            f"{num_pairs} pairs to train on, {num_held_out} held out, "
+            f"{len(pairs) + len(held_out) - num_pairs - num_held_out} unreadable",
             flush=True,
         )
         filesystem, path = storage.arrow_filesystem(config.output_url)

@@ -59,9 +59,13 @@ def test_a_pair_that_a_run_was_replacing_is_done_again_whatever_its_source_is_no
     assert todo(index_of("a"), torn) == todo(index_of("a", etag="2"), torn) == ["a"]
     assert not len(make_plan(index_of("a"), torn, "F", None).changed)
     assert list(make_plan(index_of("b"), torn, "F", None).gone["pair_id"]) == ["a"]
-    refused = ledger_of(ledger_row("a", "rejected", "truncated"), ledger_row("b", "lost"))
+    refused = ledger_of(ledger_row("a", "rejected", "truncated"), ledger_row("b", fingerprint="G"))
     plan = make_plan(index_of("a", "b", etag="2"), refused, "F", None)
     assert list(plan.changed["pair_id"]) == ["a", "b"]
+    asked = make_plan(index_of("a"), refused, "F", None, retry_rejected=True)
+    assert list(asked.changed["pair_id"]) == ["a"]
+    lost = make_plan(index_of("b"), ledger_of(ledger_row("a", "lost")), "F", None)
+    assert list(lost.gone["pair_id"]) == ["a"] and list(lost.todo["pair_id"]) == ["b"]
     retried = ledger_of(ledger_row("a", "rejected", "missing_file"))
     assert not len(make_plan(index_of("a"), retried, "F", None).changed)
     limited = make_plan(index_of("b", "a", etag="2"), ledger_of(ledger_row("a")), "F", 1)

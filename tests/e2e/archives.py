@@ -51,7 +51,7 @@ def run_job(name, *arguments, environment=None, timeout=300):
 
 
 @contextmanager
-def started_job(name, *arguments, environment=None, limit_s=240):
+def started_job(name, *arguments, environment=None, limit_s=400):
     """Run jobs/NAME.py in a session of its own, which its Ray shares; killed at the end, or too late.
 
     Yields the process; `job.log` is the file of what it says.
@@ -65,10 +65,14 @@ def started_job(name, *arguments, environment=None, limit_s=240):
             env=os.environ | (environment or {}),
         )
         job.log = log
-        watch = threading.Timer(limit_s, job.kill)
+        watch = threading.Timer(limit_s, os.killpg, (job.pid, signal.SIGKILL))
         watch.start()
         try:
             yield job
+        except BaseException:
+            log.seek(0)
+            print(log.read())  # for whoever reads why the test failed
+            raise
         finally:
             watch.cancel()
             if job.poll() is None:
