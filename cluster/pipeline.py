@@ -21,7 +21,7 @@ from cluster import fused_store, report, results, storage
 from cluster.attempts import AttemptCounts
 from cluster.config import FuseConfig
 from cluster.lease import Lease, LeaseLost
-from cluster.ledger import COLUMNS, ROWS_PER_PART, LedgerWriter, read_ledger
+from cluster.ledger import ROWS_PER_PART, LedgerWriter, read_ledger
 from cluster.pair_index import load_index, partition_of
 from cluster.plain_text import one_line
 from cluster.plan import (
@@ -132,8 +132,6 @@ class _Run:
         self.ledger = LedgerWriter(output.ledger, lease.run_id)
         self.since = 0.0
         """Up to when no row of the ledger holds."""
-        self.lost = storage.typed_frame([], COLUMNS)
-        """Rows of the ledger whose pixels are not in the store, where that was looked at."""
 
     def plan(self, index: pd.DataFrame, unmatched: list[dict[str, Any]]) -> Plan:
         """Return what is left to do, and say it.
@@ -152,7 +150,6 @@ class _Run:
         del whole
         if self.config.verify:
             ledger = self.with_lost(ledger)
-            self.lost = ledger[ledger["status"] == LOST]
         plan = self._subtract(index, ledger)
         memory = foretold_memory(self.checkpoint.model, self.config)
         report.say_plan(self.log, plan, len(unmatched), prune=self.config.prune, memory=memory)
@@ -185,11 +182,10 @@ class _Run:
             text = "nothing left to do: every pair is in the ledger with these settings"
             self.log.say("nothing_to_do", text)
         try:
-            self.say_status(self.lost, "replacing")
+            self.say_status(plan.changed, "replacing")
             if self.config.prune and len(plan.gone):
                 self.prune(plan.gone)
             if len(plan.todo):
-                self.say_status(plan.changed, "replacing")
                 self.fuse(plan.todo)
             self.lease.check()
             if not len(plan.todo) and not (self.config.prune and len(plan.gone)):

@@ -60,8 +60,8 @@ class Plan:
     num_gone_otherwise: int
     """Of those, made with other settings than the present ones."""
     changed: pd.DataFrame
-    """Ledger rows of pairs in `todo` that a run may come to trust again, whatever pixels it finds then:
-    if sources or settings change back, if the pair leaves the index, if nobody asks to retry it."""
+    """Ledger rows that a run may come to trust again, whatever pixels it finds then: those LOST, and
+    those of pairs in `todo`, where sources or settings change back, or the pair leaves the index."""
 
     @property
     def num_done(self) -> int:
@@ -173,7 +173,8 @@ def make_plan(
         pairs[name] = pairs[name].astype("str")
     pairs["position"] = np.arange(len(pairs))
     first = ledger[ledger["window"] == 0]
-    done = first[first["status"].isin(["fused", "rejected"])]
+    is_done = first["status"].isin(["fused", "rejected"])
+    done = first[is_done]
     valid = done[(done["fingerprint"] == digest) & (done["recorded_at"] > since)]
     current = valid.merge(pairs[[*KEYS, "position"]], on=KEYS).sort_values("position")
     again = current["status"] == "rejected" if retry_rejected else current["reason"].isin(RETRIED)
@@ -185,13 +186,14 @@ def make_plan(
     gone = stored[~stored["pair_id"].isin(pairs["pair_id"])].reset_index(drop=True)
     todo = pairs.iloc[:num_pairs][open_rows[:num_pairs]]
     retried = current.loc[current["reason"].isin(RETRIED), "pair_id"]
+    may_hold = first["pair_id"].isin(todo["pair_id"]) & ~first["pair_id"].isin(retried)
     return Plan(
         pairs=pairs.iloc[:num_pairs],
         current=current.reset_index(drop=True),
         todo=todo,
         gone=gone,
         num_gone_otherwise=int((gone["fingerprint"] != digest).sum()),
-        changed=done[done["pair_id"].isin(todo["pair_id"]) & ~done["pair_id"].isin(retried)],
+        changed=first[(is_done & may_hold) | (first["status"] == LOST)],
     )
 
 

@@ -20,7 +20,7 @@ import pandas as pd
 from cluster import storage
 from cluster.config import TrainConfig
 from cluster.pair_index import load_index
-from cluster.train_data import decode_pair
+from cluster.train_data import crops_at, decode_pair
 from dmnet_core.checkpoint import load_checkpoint
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ def _run(
         validated, num_held_out = _decode(held_out, "validated")
         if not num_pairs:
             raise ValueError("no pair of the index can be read, expected images: see the lines above")
-        least = round(config.batch_size * (config.crop_sides[0] / max(config.crop_sides)) ** 2)
+        least = crops_at(max(config.crop_sides), config, world=1)
         if num_pairs * config.crops_per_pair < least:
             raise ValueError(
                 f"an epoch of {num_pairs} pairs has fewer crops than a step ({least}): lower "

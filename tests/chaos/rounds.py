@@ -28,7 +28,15 @@ from cluster import fused_store, storage
 from dmnet_core.scenes import render_scene
 from tests.chaos.relay_process import RelayProcess
 from tests.conftest import SHARED
-from tests.e2e.archives import ROOT, fuse_arguments, png, read_metrics, read_rejected
+from tests.e2e.archives import (
+    ROOT,
+    fuse_arguments,
+    png,
+    processes,
+    processes_of,
+    read_metrics,
+    read_rejected,
+)
 
 NUM_PAIRS = 8
 MAX_RUNS = 8
@@ -203,13 +211,12 @@ class ChaosRound:
     def _ray_workers(self) -> list[tuple[int, bytes]]:
         """Return the worker processes of the round's Ray, each with what it does."""
         assert self.job is not None
-        raylets = _processes(b"raylet/raylet")
         if self.cluster:
             port = self.cluster.address.rpartition(":")[2].encode()
-            raylets = {pid: line for pid, line in raylets.items() if port in line}
+            raylets = [pid for pid, line in processes("raylet/raylet").items() if port in line]
         else:
-            raylets = {pid: line for pid, line in raylets.items() if _session(pid) == self.job.pid}
-        return [(pid, line) for pid, line in _processes(b"ray::").items() if _parent(pid) in raylets]
+            raylets = processes_of(self.job, "raylet/raylet")
+        return [(pid, line) for pid, line in processes("ray::").items() if _parent(pid) in raylets]
 
     def _close(self) -> None:
         if self.job is not None and self.job.poll() is None:
@@ -244,24 +251,6 @@ def _two_nodes():  # type: ignore[no-untyped-def]
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 3})
     cluster.add_node(num_cpus=3)
     return cluster
-
-
-def _processes(wanted: bytes) -> dict[int, bytes]:
-    found = {}
-    for folder in Path("/proc").iterdir():
-        try:
-            if folder.name.isdigit() and wanted in (line := (folder / "cmdline").read_bytes()):
-                found[int(folder.name)] = line
-        except OSError:
-            continue  # it ended
-    return found
-
-
-def _session(pid: int) -> int:
-    try:
-        return os.getsid(pid)
-    except OSError:
-        return 0
 
 
 def _parent(pid: int) -> int:

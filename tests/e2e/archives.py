@@ -80,16 +80,28 @@ def started_job(name, *arguments, environment=None, limit_s=400):
             job.wait()
 
 
-def processes_of(job, title):
-    """Return the processes of a job's session whose command line holds a text."""
-    found = []
+def processes(title):
+    """Return the command line of each process that holds a text in it, by its number."""
+    found = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            if title.encode() in (folder / "cmdline").read_bytes():
-                found += [int(folder.name)] * (os.getsid(int(folder.name)) == job.pid)
+            if title.encode() in (line := (folder / "cmdline").read_bytes()):
+                found[int(folder.name)] = line
         except OSError:
             continue  # it ended
     return found
+
+
+def processes_of(job, title):
+    """Return those of a job's session."""
+    return [pid for pid in processes(title) if _session(pid) == job.pid]
+
+
+def _session(pid):
+    try:
+        return os.getsid(pid)
+    except OSError:
+        return 0
 
 
 def fuse_arguments(archive, output):
