@@ -12,8 +12,9 @@ driver's process, of the actor that counts attempts, and of Ray's GCS and raylet
 of Ray, blocks of rows), "after" from the last ledger row to the end (Ray's end, tables).
 "limit" is the rate at which the driver's process would be busy all the time: its threads share one
 interpreter lock, so it is counted as one core. What it costs is per block of rows, of which a run makes
-at most MAX_BLOCKS; --batch-size is the least number of rows in one. Blocks below 100 kB pass through the
-driver, larger ones through Ray's shared memory: --side 512 makes them as large as real frames'.
+at most `most_blocks` of cluster.session; --batch-size is the least number of rows in one. Blocks below
+100 kB pass through the driver, larger ones through Ray's shared memory: --side 512 makes them as large
+as real frames'.
 """
 
 from __future__ import annotations
@@ -144,7 +145,7 @@ def run_job(folder, num_pairs, given):
 
 def measure(num_pairs, given):
     """Run the job in a process of its own; return the cells of its row."""
-    from cluster.session import MAX_BLOCKS  # brings Ray, whose import is the job's to pay
+    from cluster.session import most_blocks  # brings Ray, whose import is the job's to pay
 
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, __file__, *sys.argv[1:], "--run-in", folder]
@@ -159,7 +160,7 @@ def measure(num_pairs, given):
         name: (last[name] - first[name]) / windows * 1000 if name in first else float("nan")
         for name in ("driver", *PROCESSES)
     }
-    per_block = max(given.batch_size, -(-num_pairs // MAX_BLOCKS))
+    per_block = max(given.batch_size, -(-num_pairs // most_blocks(given.actors)))
     return {
         "pairs": f"{num_pairs}",
         "rows/block": f"{per_block}",

@@ -12,11 +12,15 @@ counts. What its status says:
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from pandas.api.types import union_categoricals
 
 from cluster import storage
+from cluster.keys import KEYS, pair_keys, partition_of, source_keys, text_keys
 from cluster.steps import RANGES
 from dmnet_core.metrics import METRICS
 
@@ -48,6 +52,10 @@ COLUMNS = {
 }
 """Every column and its type; sizes unknown to the index are -1, its etags empty."""
 
+TEXTS = ["status", "reason", "fingerprint"]
+"""Columns of few values."""
+ENTRY = [*TEXTS, "window", "written_bytes", "recorded_at"]
+"""Columns that the plan needs of every row as they are."""
 ROWS_PER_PART = 1000
 SECONDS_PER_PART = 10.0
 
@@ -102,16 +110,71 @@ class LedgerWriter:
         self.rows = self.rows[: self.num_put]
 
 
-def read_ledger(ledger_url: str) -> pd.DataFrame:
-    """Return the latest row of every window, with COLUMNS; no rows where there is no ledger yet."""
-    frame = storage.read_table(ledger_url)
-    if frame is None:
-        return storage.typed_frame([], COLUMNS)
-    missing = sorted(set(COLUMNS) - set(frame.columns))
-    if missing:
-        raise ValueError(
-            f"ledger {storage.redact_url(ledger_url)!r} has no column {', '.join(missing)}, expected "
-            "the ledger of this version: use another --output"
-        )
-    frame = frame.sort_values("recorded_at", kind="stable")
-    return frame.drop_duplicates(["pair_id", "window"], keep="last", ignore_index=True)
+class Ledger:
+    """The latest row of every window: what a plan needs of each, and where the whole row is.
+
+    An entry is some sixty bytes; whole rows are read again where they are needed.
+    """
+
+    def __init__(self, parts: list[str], entries: pd.DataFrame) -> None:
+        self.parts = parts
+        """URLs of the ledger's files."""
+        self.entries = entries
+        """ENTRY, `pair`, `source` and `path` (see `cluster.keys`, of pair_id, KEYS and zarr_path), `own`,
+        whether the row is of the run's partition, and `part` and `place`, where the whole row is."""
+
+    def rows(self, entries: pd.DataFrame) -> pd.DataFrame:
+        """Return the whole rows of some entries, in their order."""
+        places = entries.groupby("part", sort=False)["place"]
+        parts = _read_parts([self.parts[part] for part, _ in places], COLUMNS)
+        found = [rows.iloc[at.to_numpy()] for rows, (_, at) in zip(parts, places, strict=True)]
+        rows = pd.concat(found or [storage.typed_frame([], COLUMNS)], ignore_index=True)
+        order = np.concatenate([np.zeros(0, int), *places.indices.values()])
+        return rows.iloc[order.argsort()].reset_index(drop=True)
+
+    def slices(self, entries: pd.DataFrame) -> Iterator[pd.DataFrame]:
+        """Return the whole rows of some entries, in their order, at most SLICE_ROWS at a time."""
+        for start in range(0, len(entries), storage.SLICE_ROWS):
+            yield self.rows(entries.iloc[start : start + storage.SLICE_ROWS])
+
+
+def read_ledger(ledger_url: str, partition: tuple[int, int] | None = None) -> Ledger:
+    """Return the latest row of every window; no rows where there is no ledger yet.
+
+    Args:
+        ledger_url: folder of its parts.
+        partition: which entries are the run's own; all where there is none.
+    """
+    parts = storage.find_parts(ledger_url)
+    whole = _read_parts(parts, [*KEYS, "zarr_path", *ENTRY])
+    found = [_entries_of(rows, number, partition) for number, rows in enumerate(whole)]
+    if not found:
+        found = [_entries_of(storage.typed_frame([], COLUMNS), 0, None)]
+    columns = {
+        name: union_categoricals([frame[name] for frame in found])
+        if name in TEXTS
+        else np.concatenate([frame[name] for frame in found])
+        for name in found[0]
+    }
+    frame = pd.DataFrame(columns).sort_values("recorded_at", kind="stable")
+    return Ledger(parts, frame.drop_duplicates(["pair", "window"], keep="last", ignore_index=True))
+
+
+def _entries_of(rows: pd.DataFrame, number: int, partition: tuple[int, int] | None) -> pd.DataFrame:
+    """Return the entries of one part's rows."""
+    keys = {"pair": pair_keys(rows), "source": source_keys(rows), "path": text_keys(rows["zarr_path"])}
+    own = partition_of(rows["pair_id"], partition) if partition else True
+    texts = {name: rows[name].astype("category") for name in TEXTS}
+    entries = rows[ENTRY].assign(**texts, **keys, own=own, part=np.int32(number))
+    return entries.assign(place=np.arange(len(rows), dtype=np.int32))
+
+
+def _read_parts(urls: list[str], columns: Iterable[str]) -> Iterator[pd.DataFrame]:
+    """Yield these columns of each part."""
+    for url, rows in zip(urls, storage.read_parts(urls, columns), strict=True):
+        if missing := sorted(set(columns) - set(rows)):
+            raise ValueError(
+                f"ledger {storage.redact_url(url)!r} has no column {', '.join(missing)}, expected "
+                "the ledger of this version: use another --output"
+            )
+        yield rows

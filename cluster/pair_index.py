@@ -1,22 +1,25 @@
 """The pair index: which infrared and which visible file make a pair.
 
 First in the flow: two listings become rows of pair_id, URLs, sizes and etags, in a file
-(`build_index`) or in memory (`load_index`). A name that makes no pair is listed with its reason.
+(`build_index`) or in memory (`open_index`). A name that makes no pair is listed with its reason.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
-from zlib import crc32
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from cluster import storage
 from cluster.config import IndexConfig
-from cluster.storage import FileInfo
+from cluster.keys import URLS, pair_keys, partition_of, source_keys
+from cluster.storage import FileInfo, PackedTable
 
 SIDES = ("ir", "vis")
 IMAGE_EXTENSIONS = frozenset(
@@ -71,18 +74,66 @@ def build_index(config: IndexConfig) -> IndexReport:
     return IndexReport(len(pairs), counts, config.output_url, unmatched_url)
 
 
+class PairIndex:
+    """The pairs of a run, packed, and what the plan needs of each: 32 bytes.
+
+    A row has every column of SCHEMA, -1 and "" where a user's own index does not say, and any other
+    column of the index.
+    """
+
+    def __init__(self, frames: Iterable[pd.DataFrame]) -> None:
+        """Take frames of such rows, of equal columns and types; the first may have no rows."""
+        keys: list[pd.DataFrame] = []
+        self.packed = PackedTable(_noting_keys(frames, keys))
+        self.keys = pd.concat(keys, ignore_index=True)
+        """Of each row: `pair` and `source`, see `cluster.keys`, `ir_size`, `vis_size`, `position`."""
+        self.keys["position"] = np.arange(len(self.keys))
+        self.empty = next(self.packed.slices())
+        """The columns, without a row."""
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def slices(self, chosen: NDArray[np.bool_] | None = None) -> Iterator[pd.DataFrame]:
+        """Return the rows, or those chosen of them, in order, as frames of at most SLICE_ROWS."""
+        start = 0
+        for frame in self.packed.slices():
+            stop = start + len(frame)
+            part = frame if chosen is None else frame[chosen[start:stop]]
+            if len(part):
+                yield part.reset_index(drop=True)
+            start = stop
+
+    def at(self, positions: NDArray[np.int64]) -> pd.DataFrame:
+        """Return the rows at a few positions, in order."""
+        chosen = np.zeros(len(self), dtype=bool)
+        chosen[positions] = True
+        return pd.concat([self.empty, *self.slices(chosen)], ignore_index=True)
+
+
 def load_index(
     index_url: str | None, ir_url: str | None = None, vis_url: str | None = None
 ) -> tuple[pd.DataFrame, list[Row]]:
+    """Return what `open_index` does, all rows of it in one frame."""
+    index, unmatched = open_index(index_url, ir_url, vis_url)
+    return pd.concat([index.empty, *index.slices()], ignore_index=True), unmatched
+
+
+def open_index(
+    index_url: str | None,
+    ir_url: str | None = None,
+    vis_url: str | None = None,
+    partition: tuple[int, int] | None = None,
+) -> tuple[PairIndex, list[Row]]:
     """Return the pairs of a run, and the rows of names that make no pair.
 
-    The pairs have every column of SCHEMA, null where a user's own index does not say, and any other
-    column of the index. Relative URLs in an index are below the index's own folder.
+    Relative URLs in an index are below the index's own folder.
 
     Args:
         index_url: of the index; None where it is made of two prefixes here.
         ir_url: prefix of the infrared images, where there is no index.
         vis_url: prefix of the visible images, where there is no index.
+        partition: (k, n): only the names that are in the k-th, from 1, of n parts.
 
     Raises:
         ValueError: the index or a prefix can't be used.
@@ -90,18 +141,24 @@ def load_index(
     if index_url is None:
         assert ir_url is not None and vis_url is not None
         pairs, unmatched = _match_prefixes(ir_url, vis_url, "{id}", "{id}")
-        table = storage.typed_frame(pairs, SCHEMA)
+        frames = iter([storage.typed_frame(pairs, SCHEMA)])
     else:
-        table = storage.read_table(index_url)
-        if table is None:
+        stored = storage.read_slices(index_url)
+        if stored is None:
             raise ValueError(
                 f"--index {storage.redact_url(index_url)!r} is not there, expected a Parquet "
                 "or CSV file: make one with jobs/index_archive.py"
             )
-        table = _checked(table, index_url)
+        frames = _checked(stored, index_url)
         beside = storage.read_table(unmatched_table_url(index_url))
         unmatched = [] if beside is None else beside.to_dict("records")
-    return table, [row for row in unmatched if row["reason"] in NO_PAIR]
+    if partition:
+        frames = (frame[partition_of(frame["pair_id"], partition)] for frame in frames)
+        names = pd.Series([row["pair_id"] for row in unmatched], dtype="str")
+        unmatched = [unmatched[i] for i in partition_of(names, partition).to_numpy().nonzero()[0]]
+    index = PairIndex(frames)
+    _check_unique(index, index_url)
+    return index, [row for row in unmatched if row["reason"] in NO_PAIR]
 
 
 def unmatched_table_url(index_url: str) -> str:
@@ -186,33 +243,63 @@ def _match_prefixes(
     return pairs, unmatched
 
 
-def _checked(table: pd.DataFrame, index_url: str) -> pd.DataFrame:
+def _checked(frames: Iterator[pd.DataFrame], index_url: str) -> Iterator[pd.DataFrame]:
+    """Yield the rows of a stored index with the columns of SCHEMA in their types.
+
+    Raises:
+        ValueError: a column is not there, or a row has no name or URL; once all rows were seen.
+    """
     name = f"index {storage.redact_url(index_url)!r}"
-    needed = ("pair_id", "ir_url", "vis_url")
-    if missing := [column for column in needed if column not in table]:
-        raise ValueError(
-            f"{name} has no column {', '.join(missing)} (it has {', '.join(map(repr, table))}), "
-            "expected pair_id, ir_url and vis_url"
-        )
-    if not len(table):
-        raise ValueError(f"{name} has no rows, expected one a pair")
-    for column in needed:
-        if num_empty := int((table[column].isna() | (table[column].astype(str) == "")).sum()):
-            raise ValueError(f"{name} has {num_empty} rows without {column}, expected none")
-    table = table.astype(dict.fromkeys(needed, "str"))
-    twice = table.loc[table["pair_id"].duplicated(), "pair_id"]
-    if len(twice):
-        raise ValueError(
-            f"{name} has {len(twice)} rows whose pair_id an earlier row has, for example "
-            f"{twice.iloc[0]!r}, expected each once"
-        )
     folder = storage.absolute_url(index_url).rpartition("/")[0]
-    for side in SIDES:
-        table[f"{side}_url"] = [_below(folder, url) for url in table[f"{side}_url"]]
-        for column in (f"{side}_size", f"{side}_etag"):
-            if column not in table:
-                table[column] = None
-    return table
+    needed = ["pair_id", *URLS]
+    num_rows, num_empty = 0, Counter[str]()
+    for frame in frames:
+        if missing := [column for column in needed if column not in frame]:
+            raise ValueError(
+                f"{name} has no column {', '.join(missing)} (it has {', '.join(map(repr, frame))}), "
+                "expected pair_id, ir_url and vis_url"
+            )
+        columns: dict[str, pd.Series] = {}
+        for column in needed:
+            missing_here = frame[column].isna()
+            columns[column] = frame[column].astype("object").where(~missing_here, "").astype("str")
+            num_empty[column] += int((columns[column] == "").sum())
+        num_rows += len(frame)
+        for side in SIDES:
+            urls = [_below(folder, url) for url in columns[f"{side}_url"]]
+            columns[f"{side}_url"] = pd.Series(urls, dtype="str")
+            unknown = pd.Series([None] * len(frame), dtype="object")
+            size, etag = (frame.get(f"{side}_{what}", unknown) for what in ("size", "etag"))
+            sizes = pd.to_numeric(size.astype("object")).astype("float64")
+            columns[f"{side}_size"] = sizes.fillna(-1).astype("int64")
+            columns[f"{side}_etag"] = etag.astype("object").where(etag.notna(), "").astype("str")
+        yield frame.assign(**columns)[[*SCHEMA, *(name for name in frame if name not in SCHEMA)]]
+    for column in needed:
+        if num_empty[column]:
+            raise ValueError(f"{name} has {num_empty[column]} rows without {column}, expected none")
+    if not num_rows:
+        raise ValueError(f"{name} has no rows, expected one a pair")
+
+
+def _noting_keys(frames: Iterable[pd.DataFrame], keys: list[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+    """Pass frames of pairs on, adding what identifies them to `keys`."""
+    for frame in frames:
+        numbers = {"pair": pair_keys(frame), "source": source_keys(frame)}
+        sizes = {name: frame[name].to_numpy() for name in ("ir_size", "vis_size")}
+        keys.append(pd.DataFrame(numbers | sizes))
+        yield frame
+
+
+def _check_unique(index: PairIndex, index_url: str | None) -> None:
+    if index.keys["pair"].is_unique or index_url is None:
+        return
+    alike = index.keys["pair"].duplicated(keep=False).to_numpy().nonzero()[0]
+    names = index.at(alike)["pair_id"]
+    if len(twice := names[names.duplicated()]):
+        raise ValueError(
+            f"index {storage.redact_url(index_url)!r} has {len(twice)} rows whose pair_id an earlier row "
+            f"has, for example {twice.iloc[0]!r}, expected each once"
+        )
 
 
 def _below(folder: str, url: str) -> str:
@@ -246,15 +333,3 @@ def _unmatched(pair_id: str, reason: str, detail: str, urls: dict[str, str]) -> 
     row = {"pair_id": pair_id, "reason": reason, "detail": detail}
     row |= {f"{side}_url": urls.get(side, "") for side in SIDES}
     return {name: value.encode("utf-8", "backslashreplace").decode() for name, value in row.items()}
-
-
-def partition_of(pair_ids: pd.Series, partition: tuple[int, int]) -> pd.Series:
-    """Return which pairs belong to a part of an archive, the same in every run and on every machine.
-
-    Args:
-        pair_ids: names.
-        partition: (k, n): the k-th, from 1, of n parts.
-    """
-    part, parts = partition
-    places = [crc32(name.encode("utf-8", "surrogatepass")) % parts for name in pair_ids]
-    return pd.Series(places, index=pair_ids.index, dtype="int64") == part - 1

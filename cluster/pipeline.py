@@ -1,6 +1,6 @@
 """The main job: index, plan, three steps on Ray Data, ledger.
 
-    load_index - read_ledger -> make_plan -> read_window -> FuseWindows -> write_window -> ledger
+    open_index - read_ledger -> make_plan -> read_window -> FuseWindows -> write_window -> ledger
 
 All of it under the lease on the output, which one run holds at a time. What is made of the ledger in
 the end (metrics, rejects, run record, preview) is in results.
@@ -10,25 +10,26 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 import pandas as pd
 
 from cluster import fused_store, report, results, storage
 from cluster.attempts import AttemptCounts
 from cluster.config import FuseConfig
+from cluster.keys import KEYS, URLS, text_keys
 from cluster.lease import Lease, LeaseLost
-from cluster.ledger import ROWS_PER_PART, LedgerWriter, read_ledger
-from cluster.pair_index import load_index, partition_of
+from cluster.ledger import LedgerWriter, read_ledger
+from cluster.pair_index import PairIndex, open_index
 from cluster.plain_text import one_line
 from cluster.plan import (
-    KEYS,
     LOST,
     SEED,
-    URLS,
     Fingerprint,
     Plan,
     check_fingerprint,
@@ -82,30 +83,30 @@ def _fuse_archive(config: FuseConfig, log: RunLog) -> Summary:
     storage.give_memory_back()
     check_range_policy(config.range_policy)
     output = Output(config.output_url)
-    index, unmatched = _load_part(config)
+    index, unmatched = _open_index(config)
     checkpoint = _load_checkpoint(config)
     fingerprint = make_fingerprint(checkpoint, config)
     lease = Lease(config.output_url, log, config.partition)
     run = _Run(config, output, checkpoint, fingerprint, lease, log)
     if config.dry_run:
-        plan = run.plan(index, unmatched)
-        return results.summarise(plan, unmatched)
+        return results.summarise(run.plan(index, unmatched), unmatched)
     waited = run.lease.acquire(wait=config.wait)
     try:
         if waited:  # there may be other pairs by now
-            index, unmatched = _load_part(config)
+            index, unmatched = _open_index(config)
         plan = run.plan(index, unmatched)
         run.mark_store()
         now = run.work(plan, index, unmatched, start)
-        summary = results.judge(results.summarise(now, unmatched), now, config.max_rejected)
+        summary = results.summarise(now, unmatched)
+        summary = results.judge(summary, index, now, config.max_rejected)
         run.record(summary, "finished", start)
         if config.partition:  # other runs are at work: the tables are written by one over everything
-            metrics, urls = now.current[now.current["status"] == "fused"], {"fused": output.store}
+            seen, urls = results.see_metrics(index, run.ledger, now), {"fused": output.store}
         else:
-            metrics, urls = results.write_tables(output, index, now, unmatched), output.urls()
+            seen, urls = results.write_tables(output, index, run.ledger, now, unmatched), output.urls()
             if len(plan.todo) or not storage.exists(output.preview):
-                results.write_preview(output, metrics, config)
-        report.say_summary(log, summary, urls, metrics, time.monotonic() - start)
+                results.write_preview(output, seen, config)
+        report.say_summary(log, summary, urls, seen, time.monotonic() - start)
         return summary
     finally:
         run.lease.release()
@@ -129,31 +130,35 @@ class _Run:
         self.fingerprint = fingerprint
         self.lease = lease
         self.log = log
-        self.ledger = LedgerWriter(output.ledger, lease.run_id)
+        self.writer = LedgerWriter(output.ledger, lease.run_id)
         self.since = 0.0
         """Up to when no row of the ledger holds."""
 
-    def plan(self, index: pd.DataFrame, unmatched: list[dict[str, Any]]) -> Plan:
+    def plan(self, index: PairIndex, unmatched: list[dict[str, Any]]) -> Plan:
         """Return what is left to do, and say it.
 
         Raises:
             ValueError: the output was made with other settings, and may not be reprocessed.
         """
-        whole = read_ledger(self.output.ledger)
-        ledger = self._own(whole)
+        self.read_ledger()
+        entries = self.ledger.entries
         stored = fused_store.read_store_attributes(self.output.store)
         if not self.config.reprocess:
-            check_fingerprint(stored, ledger, self.fingerprint, self.config.output_url)
-        self.since = valid_since(stored, whole, self.fingerprint)
-        latest = float(whole["recorded_at"].to_numpy().max(initial=0.0))
-        self.ledger.not_before = max(self.since, latest)
-        del whole
+            own = entries[entries["own"]]
+            check_fingerprint(stored, own, self.fingerprint, self.config.output_url)
+        self.since = valid_since(stored, entries, self.fingerprint)
+        latest = float(entries["recorded_at"].to_numpy().max(initial=0.0))
+        self.writer.not_before = max(self.since, latest)
         if self.config.verify:
-            ledger = self.with_lost(ledger)
-        plan = self._subtract(index, ledger)
+            self.ledger.entries = self.with_lost(entries)
+        plan = self._subtract(index)
         memory = foretold_memory(self.checkpoint.model, self.config)
         report.say_plan(self.log, plan, len(unmatched), prune=self.config.prune, memory=memory)
         return plan
+
+    def read_ledger(self) -> None:
+        """Read the ledger as it is now."""
+        self.ledger = read_ledger(self.output.ledger, self.config.partition)
 
     def mark_store(self) -> None:
         """Write on the store's root what its pixels are made with, where it does not say so yet."""
@@ -166,16 +171,16 @@ class _Run:
         if fused_store.read_store_attributes(self.output.store) != attributes:
             fused_store.create_store(self.output.store, attributes)
 
-    def with_lost(self, ledger: pd.DataFrame) -> pd.DataFrame:
-        """Return the ledger with status LOST where the pixels are not in the store any more."""
-        whole = fused_store.list_whole(self.output.store)
-        lost = (ledger["status"] == "fused") & ~ledger["zarr_path"].isin(whole)
+    def with_lost(self, entries: pd.DataFrame) -> pd.DataFrame:
+        """Return the entries with status LOST where the pixels are not in the store any more."""
+        whole = text_keys(fused_store.list_whole(self.output.store))
+        lost = entries["own"] & (entries["status"] == "fused") & ~entries["path"].isin(whole)
         text = f"{len(whole)} whole arrays in the store; {lost.sum()} that the ledger holds are not there"
         self.log.say("verified", text, whole=len(whole), lost=int(lost.sum()))
-        return ledger.assign(status=ledger["status"].mask(lost, LOST))
+        return entries.assign(status=entries["status"].cat.add_categories([LOST]).mask(lost, LOST))
 
     def work(
-        self, plan: Plan, index: pd.DataFrame, unmatched: list[dict[str, Any]], start: float
+        self, plan: Plan, index: PairIndex, unmatched: list[dict[str, Any]], start: float
     ) -> Plan:
         """Do what the plan says; return the plan as it is then. A run that fails leaves its record."""
         if not len(plan.todo):
@@ -186,18 +191,19 @@ class _Run:
             if self.config.prune and len(plan.gone):
                 self.prune(plan.gone)
             if len(plan.todo):
-                self.fuse(plan.todo)
+                self.fuse(index, plan.todo)
             self.lease.check()
             if not len(plan.todo) and not (self.config.prune and len(plan.gone)):
                 return plan
-            return self._subtract(index, self._own(read_ledger(self.output.ledger)))
+            self.read_ledger()
+            return self._subtract(index)
         except storage.StorageError:
             raise  # there is nowhere to leave a record
         except BaseException as error:
             reason = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
             with suppress(OSError, ValueError):  # the first error counts
-                now = self._subtract(index, self._own(read_ledger(self.output.ledger)))
-                self.record(results.summarise(now, unmatched), reason, start)
+                self.read_ledger()
+                self.record(results.summarise(self._subtract(index), unmatched), reason, start)
             raise
 
     def record(self, summary: Summary, exit_reason: str, start: float) -> None:
@@ -207,37 +213,32 @@ class _Run:
             self.output, self.lease.run_id, self.config, self.fingerprint, summary, exit_reason, seconds
         )
 
-    def _subtract(self, index: pd.DataFrame, ledger: pd.DataFrame) -> Plan:
+    def _subtract(self, index: PairIndex) -> Plan:
+        entries = self.ledger.entries
         return make_plan(
-            index, ledger, self.fingerprint.digest, self.config.limit,
+            index.keys, entries[entries["own"]], self.fingerprint.digest, self.config.limit,
             retry_rejected=self.config.reprocess, since=self.since,
         )  # fmt: skip
-
-    def _own(self, ledger: pd.DataFrame) -> pd.DataFrame:
-        """Return the rows of the run's part of the index."""
-        if self.config.partition:
-            return ledger[partition_of(ledger["pair_id"], self.config.partition)]
-        return ledger
 
     def prune(self, gone: pd.DataFrame) -> None:
         """Remove the pixels of pairs that left the index; the ledger says so before they go and after."""
         self.say_status(gone, "pruning")
-        for zarr_path in gone["zarr_path"]:
-            self.lease.check()
-            fused_store.delete_fused(self.output.store, zarr_path)
+        for rows in self.ledger.slices(gone):
+            for zarr_path in rows["zarr_path"]:
+                self.lease.check()
+                fused_store.delete_fused(self.output.store, zarr_path)
         self.say_status(gone, "pruned")
 
-    def say_status(self, rows: pd.DataFrame, status: str) -> None:
+    def say_status(self, entries: pd.DataFrame, status: str) -> None:
         """Have the ledger say what becomes of pixels that it holds: no kill leaves a wrong row then."""
-        for start in range(0, len(rows), ROWS_PER_PART):
-            part = rows.iloc[start : start + ROWS_PER_PART]
+        for rows in self.ledger.slices(entries):
             self.lease.check()
-            self.ledger.append(part.assign(status=status).to_dict("records"))
-        self.ledger.flush()
+            self.writer.append(rows.assign(status=status).to_dict("records"))
+        self.writer.flush()
 
-    def fuse(self, todo: pd.DataFrame) -> None:
+    def fuse(self, index: PairIndex, todo: pd.DataFrame) -> None:
         """Send the pairs through the three steps, and their rows into the ledger."""
-        config, ledger = self.config, self.ledger
+        config, writer = self.config, self.writer
         wanted = 1 if config.on_cuda else config.cpus_per_actor
         progress = report.Progress(len(todo), self.log)
         # Here, so that a run with nothing to do is done before Ray would be imported.
@@ -246,7 +247,7 @@ class _Run:
 
         with ray_session(config.ray_address, wanted * config.num_actors) as cluster_cpus:
             claim = actor_claim(cluster_cpus, config.num_actors, wanted)
-            ledger_rows = self._dataset(self._windows(todo), claim)
+            ledger_rows = self._dataset(index, todo, claim)
             shown = RunMetrics(self.log.run_id, len(todo), config.num_actors)
             try:
                 for batch in ledger_rows.iter_batches(
@@ -254,32 +255,37 @@ class _Run:
                 ):
                     done: list[dict[str, Any]] = cast(Any, batch).to_pylist()
                     self.lease.check()
-                    lag_s = ledger.lag_s
-                    ledger.append(done)
+                    lag_s = writer.lag_s
+                    writer.append(done)
                     rejected = [row for row in done if row["status"] == "rejected"]
                     for row in rejected:
                         self.log.say("rejected", **{name: row[name] for name in REJECTED_FIELDS})
                     shown.add(done, lag_s)
                     progress.add(len(done), len(rejected))
             except LeaseLost:
-                ledger.forget()
+                writer.forget()
                 raise
             finally:
-                ledger.flush()
+                writer.flush()
                 progress.close()
 
-    def _windows(self, todo: pd.DataFrame) -> pd.DataFrame:
-        """Return the rows that read_window takes; the groups above their arrays are there then."""
-        paths = [fused_store.escape_pair_id(name) for name in todo["pair_id"]]
-        fused_store.create_parent_groups(self.output.store, paths)
-        return todo[[*KEYS, *URLS]].assign(window=0, zarr_path=paths)
+    def _windows(self, index: PairIndex, todo: pd.DataFrame) -> Iterator[pd.DataFrame]:
+        """Yield the rows that read_window takes."""
+        chosen = np.zeros(len(index), dtype=bool)
+        chosen[todo["position"]] = True
+        for pairs in index.slices(chosen):
+            paths = [fused_store.escape_pair_id(name) for name in pairs["pair_id"]]
+            yield pairs[[*KEYS, *URLS]].assign(window=0, zarr_path=paths)
 
-    def _dataset(self, rows: pd.DataFrame, actor_cpus: float) -> ray.data.Dataset:
+    def _dataset(self, index: PairIndex, todo: pd.DataFrame, actor_cpus: float) -> ray.data.Dataset:
         import ray.data
 
         from cluster.session import dataset_of
 
         config = self.config
+        paths = (path for rows in self._windows(index, todo) for path in rows["zarr_path"])
+        fused_store.create_parent_groups(self.output.store, paths)
+        windows = self._windows(index, todo)
         attempts = _CountedAttempts()
         actor_options = {
             "checkpoint_url": config.checkpoint_url,
@@ -294,7 +300,7 @@ class _Run:
         }
         read_options = {"max_pixels": config.max_pixels, "attempts": attempts}
         return (
-            dataset_of(rows, config.batch_size)
+            dataset_of(windows, len(todo), config.batch_size, config.num_actors)
             .map(
                 cast(Any, read_window),
                 fn_kwargs=read_options,
@@ -375,14 +381,8 @@ def _absolute(config: FuseConfig) -> FuseConfig:
     return replace(config, **changed)
 
 
-def _load_part(config: FuseConfig) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
-    """Return the pairs of the run, and the names of its part that make no pair."""
-    index, unmatched = load_index(config.index_url, config.ir_url, config.vis_url)
-    if config.partition:
-        index = index[partition_of(index["pair_id"], config.partition)].reset_index(drop=True)
-        names = pd.Series([row["pair_id"] for row in unmatched], dtype="str")
-        unmatched = [unmatched[i] for i in partition_of(names, config.partition).to_numpy().nonzero()[0]]
-    return index, unmatched
+def _open_index(config: FuseConfig) -> tuple[PairIndex, list[dict[str, Any]]]:
+    return open_index(config.index_url, config.ir_url, config.vis_url, config.partition)
 
 
 def _load_checkpoint(config: FuseConfig) -> Checkpoint:

@@ -1,5 +1,7 @@
 """What a run will do: the pair index minus what the ledger holds under the present fingerprint.
 
+A plan holds places in the index and entries of the ledger, not their rows: some hundred bytes a pair.
+
 The fingerprint covers everything that changes pixels, metrics or which pairs are rejected, and
 nothing else: not actors, not batch sizes. Made before Ray starts, so a finished archive costs
 seconds.
@@ -24,8 +26,6 @@ FORMAT_VERSION = 2
 """Raise it when the stored arrays or the metrics change for the same input."""
 SEED = 0
 """Of DM's noise."""
-KEYS = ["pair_id", "ir_size", "ir_etag", "vis_size", "vis_etag"]
-URLS = ["ir_url", "vis_url"]
 TORN = ("pruning", "replacing")
 """Statuses of ledger rows whose pixels a run was about to remove, or to put others in their place."""
 LOST = "lost"
@@ -49,18 +49,18 @@ class Plan:
     """What there is, what is done and what is left."""
 
     pairs: pd.DataFrame
-    """One row a pair of the run: KEYS, URLS; sizes unknown are -1, etags unknown are empty."""
+    """The keys of the run's pairs, see `PairIndex.keys`; sizes unknown are -1."""
     current: pd.DataFrame
-    """Ledger rows that hold for the whole index now, with `position`, the row in the index."""
+    """Ledger entries that hold for the whole index now, in its order; `position` is the row in it."""
     todo: pd.DataFrame
     """The rows of `pairs` that the run fuses."""
     gone: pd.DataFrame
-    """Ledger rows of pairs that were fused and have left the index; they are kept unless pruned. Those
+    """Ledger entries of pairs that were fused and have left the index; they are kept unless pruned. Those
     whose status is not `fused` are what a run that died left of them: in no table, but maybe pixels."""
     num_gone_otherwise: int
     """Of those, made with other settings than the present ones."""
     changed: pd.DataFrame
-    """Ledger rows that a run may come to trust again, whatever pixels it finds then: those LOST, and
+    """Ledger entries that a run may come to trust again, whatever pixels it finds then: those LOST, and
     those of pairs in `todo`, where sources or settings change back, or the pair leaves the index."""
 
     @property
@@ -100,17 +100,17 @@ def make_fingerprint(checkpoint: Checkpoint, config: FuseConfig) -> Fingerprint:
 
 
 def check_fingerprint(
-    stored: dict[str, Any] | None, ledger: pd.DataFrame, present: Fingerprint, output_url: str
+    stored: dict[str, Any] | None, entries: pd.DataFrame, present: Fingerprint, output_url: str
 ) -> None:
     """Raise ValueError where the output was made under another fingerprint, naming the fields.
 
     Args:
         stored: the store's root attributes, None where there is no store.
-        ledger: the output's ledger.
+        entries: of the output's ledger.
         present: of this run.
         output_url: for the message.
     """
-    if not _is_of_another(stored, ledger, present):
+    if not _is_of_another(stored, entries, present):
         return
     before = (stored or {}).get("fingerprint")
     if before is None:
@@ -128,7 +128,7 @@ def check_fingerprint(
     )
 
 
-def valid_since(stored: dict[str, Any] | None, ledger: pd.DataFrame, present: Fingerprint) -> float:
+def valid_since(stored: dict[str, Any] | None, entries: pd.DataFrame, present: Fingerprint) -> float:
     """Return the time up to which no ledger row holds for pixels of the present fingerprint.
 
     Where an output turns to another fingerprint, pixels may be overwritten of which no row says so, if
@@ -136,17 +136,17 @@ def valid_since(stored: dict[str, Any] | None, ledger: pd.DataFrame, present: Fi
 
     Args:
         stored: the store's root attributes, None where there is no store.
-        ledger: the output's whole ledger.
+        entries: of the output's whole ledger.
         present: of this run.
     """
-    if _is_of_another(stored, ledger, present):
-        return max(time.time(), float(ledger["recorded_at"].to_numpy().max(initial=0.0)))
+    if _is_of_another(stored, entries, present):
+        return max(time.time(), float(entries["recorded_at"].to_numpy().max(initial=0.0)))
     return float((stored or {}).get("ledger_since", 0.0))
 
 
 def make_plan(
-    index: pd.DataFrame,
-    ledger: pd.DataFrame,
+    pairs: pd.DataFrame,
+    entries: pd.DataFrame,
     digest: str,
     limit: int | None,
     *,
@@ -156,40 +156,34 @@ def make_plan(
     """Subtract the ledger from the index.
 
     Args:
-        index: the table of `load_index`.
-        ledger: of `read_ledger`.
+        pairs: the keys of `PairIndex`.
+        entries: of `Ledger`.
         digest: of the present fingerprint.
         limit: only the first this many pairs are part of the run.
         retry_rejected: whether pairs that were rejected are tried again, whatever the reason.
         since: rows recorded up to then don't hold: see `valid_since`.
     """
-    pairs = index[KEYS + URLS].reset_index(drop=True)
-    for side in ("ir", "vis"):
-        sizes = pd.to_numeric(pairs[f"{side}_size"]).astype("float64")
-        pairs[f"{side}_size"] = sizes.fillna(-1).astype("int64")
-        etags = pairs[f"{side}_etag"]
-        pairs[f"{side}_etag"] = etags.astype("object").where(etags.notna(), "").astype("str")
-    for name in ("pair_id", *URLS):
-        pairs[name] = pairs[name].astype("str")
-    pairs["position"] = np.arange(len(pairs))
-    first = ledger[ledger["window"] == 0]
+    first = entries[entries["window"] == 0]
     is_done = first["status"].isin(["fused", "rejected"])
-    done = first[is_done]
-    valid = done[(done["fingerprint"] == digest) & (done["recorded_at"] > since)]
-    current = valid.merge(pairs[[*KEYS, "position"]], on=KEYS).sort_values("position")
+    valid = first[is_done & (first["fingerprint"] == digest) & (first["recorded_at"] > since)]
+    place = pd.Index(pairs["source"]).get_indexer(pd.Index(valid["source"]))
+    holds = np.zeros(len(valid), dtype=bool)
+    found = place >= 0
+    holds[found] = pairs["pair"].to_numpy()[place[found]] == valid["pair"].to_numpy()[found]
+    current = valid[holds].assign(position=place[holds]).sort_values("position", ignore_index=True)
     again = current["status"] == "rejected" if retry_rejected else current["reason"].isin(RETRIED)
     finished = current.loc[~again, "position"].to_numpy()
     open_rows = np.ones(len(pairs), dtype=bool)
     open_rows[finished] = False
     num_pairs = len(pairs) if limit is None else min(limit, len(pairs))
     stored = first[first["status"].isin(["fused", LOST, *TORN])]
-    gone = stored[~stored["pair_id"].isin(pairs["pair_id"])].reset_index(drop=True)
+    gone = stored[~stored["pair"].isin(pairs["pair"])].reset_index(drop=True)
     todo = pairs.iloc[:num_pairs][open_rows[:num_pairs]]
-    retried = current.loc[current["reason"].isin(RETRIED), "pair_id"]
-    may_hold = first["pair_id"].isin(todo["pair_id"]) & ~first["pair_id"].isin(retried)
+    retried = current.loc[current["reason"].isin(RETRIED), "pair"]
+    may_hold = first["pair"].isin(todo["pair"]) & ~first["pair"].isin(retried)
     return Plan(
         pairs=pairs.iloc[:num_pairs],
-        current=current.reset_index(drop=True),
+        current=current,
         todo=todo,
         gone=gone,
         num_gone_otherwise=int((gone["fingerprint"] != digest).sum()),
@@ -197,11 +191,11 @@ def make_plan(
     )
 
 
-def _is_of_another(stored: dict[str, Any] | None, ledger: pd.DataFrame, present: Fingerprint) -> bool:
+def _is_of_another(stored: dict[str, Any] | None, entries: pd.DataFrame, present: Fingerprint) -> bool:
     """Return whether the store, or where it says nothing the ledger, has another fingerprint."""
     before = (stored or {}).get("fingerprint")
     if before is None:
-        return bool(set(ledger["fingerprint"]) - {present.digest})
+        return bool(set(entries["fingerprint"]) - {present.digest})
     return bool(before != present.fields)
 
 

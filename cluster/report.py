@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +29,38 @@ SECONDS_PER_LINE = 30.0
 SECONDS_PER_REDRAW = 0.5
 NUM_PREVIEW = 4
 CELL_WIDTH, CELL_GAP, LABEL_HEIGHT = 400, 6, 18
+
+
+class MetricsSeen:
+    """What people are shown of a metrics table that passes by: the means, and a few pairs."""
+
+    def __init__(self, num_rows: int) -> None:
+        self.num_rows = num_rows
+        self.places = np.unique(np.linspace(0, num_rows - 1, min(NUM_PREVIEW, num_rows)).astype(int))
+        self.shown = pd.DataFrame()
+        """The rows of a few pairs, far from each other."""
+        self.sums = dict.fromkeys(METRICS, 0.0)
+        self.counts = dict.fromkeys(METRICS, 0)
+
+    def passing(self, frames: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        """Pass the table's `num_rows` rows on."""
+        start = 0
+        for frame in frames:
+            for name in METRICS:
+                values = frame[name].to_numpy(dtype=float)
+                finite = values[np.isfinite(values)]
+                self.sums[name] += float(finite.sum())
+                self.counts[name] += len(finite)
+            here = self.places[(self.places >= start) & (self.places < start + len(frame))]
+            self.shown = pd.concat([self.shown, frame.iloc[here - start]])
+            start += len(frame)
+            yield frame
+
+    def means(self) -> str:
+        """Return the metrics' means over all pairs where they are finite, in one line."""
+        return "  ".join(
+            f"{name} {self.sums[name] / count:.3g}" for name, count in self.counts.items() if count
+        )
 
 
 class Progress:
@@ -108,15 +141,15 @@ def table(rows: dict[str, Any]) -> str:
 
 
 def say_summary(
-    log: RunLog, summary: Summary, urls: dict[str, str], metrics: pd.DataFrame, seconds: float
+    log: RunLog, summary: Summary, urls: dict[str, str], seen: MetricsSeen, seconds: float
 ) -> None:
     """Say how a run ended and where its results are."""
     rows: dict[str, Any] = {
         "pairs": f"{summary.num_pairs} = {summary.num_fused} fused + {summary.num_rejected} rejected"
     }
     rows |= {f"  {printable(reason)}": count for reason, count in summary.reasons.items()}
-    if len(metrics):
-        rows["means"] = mean_metrics(metrics)
+    if seen.num_rows:
+        rows["means"] = seen.means()
     rows["time"] = duration(seconds)
     rows |= {name: printable(storage.redact_url(url)) for name, url in urls.items()}
     log.say(
@@ -124,17 +157,6 @@ def say_summary(
         rejected=summary.num_rejected, reasons=summary.reasons, problem=summary.problem,
         seconds=round(seconds, 3),
     )  # fmt: skip
-
-
-def mean_metrics(metrics: pd.DataFrame) -> str:
-    """Return the metrics' means over all pairs where they are finite, in one line."""
-    parts = []
-    for name in METRICS:
-        values = metrics[name].to_numpy(dtype=float)
-        values = values[np.isfinite(values)]
-        if len(values):
-            parts.append(f"{name} {values.mean():.3g}")
-    return "  ".join(parts)
 
 
 def duration(seconds: float) -> str:
@@ -157,19 +179,18 @@ def size(num_bytes: float) -> str:
 
 
 def make_preview(
-    metrics: pd.DataFrame, store_url: str, *, range_policy: str, max_pixels: int
+    pairs: pd.DataFrame, store_url: str, *, range_policy: str, max_pixels: int
 ) -> bytes | None:
-    """Return a PNG of IR | VIS | fused of a few pairs, None where there is none.
+    """Return a PNG of IR | VIS | fused of pairs, None where there is none.
 
     Args:
-        metrics: the metrics table.
+        pairs: rows of the metrics table.
         store_url: where the fused arrays are.
         range_policy: how sources become grey levels.
         max_pixels: as in `decode_image`.
     """
-    places = np.unique(np.linspace(0, len(metrics) - 1, min(NUM_PREVIEW, len(metrics))).astype(int))
     strips = []
-    for _, row in metrics.iloc[places].iterrows():
+    for _, row in pairs.iterrows():
         try:
             ir, vis = (
                 decode_image(storage.read_bytes(row[f"{side}_url"]), max_pixels=max_pixels)

@@ -6,18 +6,26 @@ wrote them loses nothing.
 
 from __future__ import annotations
 
+import itertools
 import json
 import platform
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from cluster import report, storage
 from cluster.config import FuseConfig
-from cluster.plan import KEYS, URLS, Fingerprint, Plan
+from cluster.keys import KEYS, URLS, pair_keys
+from cluster.ledger import COLUMNS, Ledger
+from cluster.pair_index import PairIndex
+from cluster.plain_text import one_line
+from cluster.plan import Fingerprint, Plan
+from cluster.report import MetricsSeen
 from cluster.steps import RANGES
 from dmnet_core import __version__
 from dmnet_core.metrics import METRICS
@@ -107,13 +115,12 @@ def summarise(plan: Plan, unmatched: list[Row]) -> Summary:
     )
 
 
-def judge(summary: Summary, plan: Plan, max_rejected: float) -> Summary:
+def judge(summary: Summary, index: PairIndex, plan: Plan, max_rejected: float) -> Summary:
     """Return the summary of a finished run with its problem, where it has one."""
     num_left = summary.num_pairs - summary.num_fused - summary.num_rejected
     if num_left:
-        recorded = set(plan.current["pair_id"])
-        lost = [name for name in plan.pairs["pair_id"] if name not in recorded]
-        example = f", for example {lost[0]!r}" if lost else ""
+        lost = np.setdiff1d(plan.pairs["position"], plan.current["position"])
+        example = f", for example {index.at(lost[:1])['pair_id'][0]!r}" if len(lost) else ""
         problem = f"{num_left} pairs are neither fused nor rejected{example}: run the job again"
     elif summary.num_rejected > max_rejected * summary.num_pairs:
         share = summary.num_rejected / summary.num_pairs
@@ -124,35 +131,36 @@ def judge(summary: Summary, plan: Plan, max_rejected: float) -> Summary:
 
 
 def write_tables(
-    output: Output, index: pd.DataFrame, plan: Plan, unmatched: list[Row]
-) -> pd.DataFrame:
-    """Write metrics.parquet and rejected.parquet; return the metrics.
+    output: Output, index: PairIndex, ledger: Ledger, plan: Plan, unmatched: list[Row]
+) -> MetricsSeen:
+    """Write metrics.parquet and rejected.parquet, slice by slice; return what people see of the metrics.
 
     The metrics hold the pairs of the whole index and those that left it and were not pruned, each with
     the fingerprint that it was made under; of the pairs of the index there is one fingerprint only. The
-    URLs are written without what may be secret, and returned as the index has them.
+    URLs are written without what may be secret, and seen as the index has them.
     """
-    fused, refused = (
-        _with_index(plan.current[plan.current["status"] == status], index)
-        for status in ("fused", "rejected")
-    )
-    carried = [name for name in index if name not in {*METRICS_COLUMNS, *KEYS, *URLS}]
-    metrics = fused[[*METRICS_COLUMNS, *carried]]
     kept = plan.gone[plan.gone["status"] == "fused"]
-    if len(kept):
-        before = storage.read_table(output.metrics)
-        metrics = pd.concat([metrics, _with_table(kept, before)], ignore_index=True)
-    _replace_table(output.metrics, _without_secrets(metrics))
+    seen = MetricsSeen(int((plan.current["status"] == "fused").sum()) + len(kept))
+    metrics = seen.passing(_with_kept(output, _metrics(index, ledger, plan), ledger, kept))
+    _replace_table(output.metrics, map(_without_secrets, metrics))
+    refused = _with_index("rejected", REJECTED_COLUMNS, [], index, ledger, plan)
     without = storage.typed_frame(unmatched, dict.fromkeys(REJECTED_COLUMNS, "str"))
-    rejected = pd.concat([refused[REJECTED_COLUMNS], without], ignore_index=True)
-    _replace_table(output.rejected, _without_secrets(rejected))
-    return metrics
+    _replace_table(output.rejected, map(_without_secrets, itertools.chain(refused, [without])))
+    return seen
 
 
-def write_preview(output: Output, metrics: pd.DataFrame, config: FuseConfig) -> None:
+def see_metrics(index: PairIndex, ledger: Ledger, plan: Plan) -> MetricsSeen:
+    """Return what people see of the metrics of a run that writes no tables."""
+    seen = MetricsSeen(int((plan.current["status"] == "fused").sum()))
+    for _ in seen.passing(_metrics(index, ledger, plan)):
+        pass
+    return seen
+
+
+def write_preview(output: Output, seen: MetricsSeen, config: FuseConfig) -> None:
     """Write the picture of a few pairs, where any was fused."""
     picture = report.make_preview(
-        metrics, output.store, range_policy=config.range_policy, max_pixels=config.max_pixels
+        seen.shown, output.store, range_policy=config.range_policy, max_pixels=config.max_pixels
     )
     if picture is not None:
         storage.put_bytes(output.preview, picture)
@@ -189,33 +197,83 @@ def write_record(
     storage.put_bytes(url, json.dumps(record, indent=1).encode())
 
 
-def _with_index(rows: pd.DataFrame, index: pd.DataFrame) -> pd.DataFrame:
-    """Return ledger rows with the URLs and the carried columns of their pairs."""
-    beside = index.drop(columns=[name for name in index if name in rows])
-    taken = beside.iloc[rows["position"].to_numpy()].reset_index(drop=True)
-    return pd.concat([rows.reset_index(drop=True), taken], axis=1)
+def _metrics(index: PairIndex, ledger: Ledger, plan: Plan) -> Iterator[pd.DataFrame]:
+    """Yield the metrics table's rows of pairs in the index; first a frame without rows."""
+    carried = [name for name in index.empty if name not in {*METRICS_COLUMNS, *KEYS}]
+    return _with_index("fused", METRICS_COLUMNS, carried, index, ledger, plan)
 
 
-def _with_table(rows: pd.DataFrame, before: pd.DataFrame | None) -> pd.DataFrame:
-    """Return ledger rows with what the metrics table of an earlier run knows of their pairs besides."""
-    known = [name for name in METRICS_COLUMNS if name in rows]
-    if before is None:
-        return rows[known].assign(**dict.fromkeys(URLS, ""))
+def _with_index(
+    status: str, columns: list[str], carried: list[str], index: PairIndex, ledger: Ledger, plan: Plan
+) -> Iterator[pd.DataFrame]:
+    """Yield the rows of a status with the URLs and the carried columns of their pairs, in their order.
+
+    The first frame has no rows.
+    """
+    entries = plan.current[plan.current["status"] == status]
+    chosen = np.zeros(len(index), dtype=bool)
+    chosen[entries["position"]] = True
+    done = 0
+    for pairs in itertools.chain([index.empty], index.slices(chosen)):
+        rows = ledger.rows(entries.iloc[done : done + len(pairs)])
+        done += len(pairs)
+        known = rows[[name for name in columns if name not in URLS]]
+        yield pd.concat([known, pairs[[*URLS, *carried]]], axis=1)[[*columns, *carried]]
+
+
+def _with_kept(
+    output: Output, frames: Iterator[pd.DataFrame], ledger: Ledger, kept: pd.DataFrame
+) -> Iterator[pd.DataFrame]:
+    """Yield the metrics, then those of pairs that left the index, with what the table before has of them.
+
+    Raises:
+        ValueError: a carried column has another type there.
+    """
+    if not len(kept):
+        yield from frames
+        return
+    before = _table_before(output.metrics, kept)
+    columns = next(frames)
+    beside = before.drop(columns=[name for name in METRICS_COLUMNS if name in COLUMNS and name in before])
+    for name in set(beside) & set(columns):
+        try:
+            beside[name] = beside[name].astype(columns[name].dtype)
+        except (ValueError, TypeError) as error:
+            raise ValueError(
+                f"column {name!r} of the index is {columns[name].dtype}, and {beside[name].dtype} in "
+                f"{storage.redact_url(output.metrics)!r} for pairs that left it ({one_line(error)}), "
+                "expected one type: give the index's column that type, or remove these pairs with --prune"
+            ) from error
+    extra = {name: beside[name].dtype for name in beside if name not in columns and name != "pair"}
+    for frame in itertools.chain([columns], frames):
+        none = {name: pd.Series([None] * len(frame), dtype=kind) for name, kind in extra.items()}
+        yield frame.assign(**none)
+    for rows in ledger.slices(kept):
+        known = rows[[name for name in METRICS_COLUMNS if name in COLUMNS]]
+        joined = known.assign(pair=pair_keys(rows)).merge(beside, on="pair", how="left")
+        yield joined.reindex(columns=[*columns, *extra])
+
+
+def _table_before(url: str, kept: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows that a metrics table has of some ledger entries, with `pair`; each pair once."""
+    stored = storage.read_slices(url)
+    if stored is None:
+        return pd.DataFrame({"pair": kept["pair"].iloc[:0]})
+    frames = (frame.assign(pair=pair_keys(frame)) for frame in stored)
+    found = pd.concat([frame[frame["pair"].isin(kept["pair"])] for frame in frames], ignore_index=True)
     # A run that died while it replaced the table may have left a pair in two parts.
-    before = before.drop_duplicates("pair_id", keep="last")
-    beside = before.drop(columns=[name for name in known if name in before and name != "pair_id"])
-    return rows[known].merge(beside, on="pair_id", how="left")
+    return found.drop_duplicates("pair", keep="last")
 
 
 def _without_secrets(frame: pd.DataFrame) -> pd.DataFrame:
     """Return a table whose URLs have no user, password and query."""
-    urls = {name: frame[name].fillna("").map(storage.redact_url) for name in URLS}
-    return frame.assign(**urls)
+    urls = {name: [storage.redact_url(url) for url in frame[name].fillna("")] for name in URLS}
+    return frame.assign(**{name: pd.Series(found, frame.index, "str") for name, found in urls.items()})
 
 
-def _replace_table(folder_url: str, frame: pd.DataFrame) -> None:
-    """Make a frame all of a table's folder: its one part in one put, so that no reader sees two."""
-    storage.write_table(storage.join_url(folder_url, TABLE_PART), frame)
+def _replace_table(folder_url: str, frames: Iterable[pd.DataFrame]) -> None:
+    """Make frames all of a table's folder: its one part in one put, so that no reader sees two."""
+    storage.write_slices(storage.join_url(folder_url, TABLE_PART), frames)
     for file in storage.list_parts(folder_url):
         if file.path != TABLE_PART:  # of an earlier version, whose parts bore the run's name
             storage.delete(file.url)

@@ -11,13 +11,16 @@ import logging
 import os
 import secrets
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import ray
+
+# Ray Data reads it once: from when on it heeds READ_AHEAD, by default from half of the object store on.
+os.environ.setdefault("RAY_DATA_DOWNSTREAM_CAPACITY_OBJECT_STORE_BUDGET_UTIL_THRESHOLD", "0")
 import ray.data
 from ray._private import ray_constants
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
@@ -31,8 +34,12 @@ MIN_LOCAL_CPUS = 4
 """Logical CPUs of a local Ray: with fewer, readers and actors can wait for each other for ever."""
 SPARE_CPUS = 2
 """Logical CPUs that actors must leave to the reading and writing tasks."""
-MAX_BLOCKS = 1000
-"""Of rows on their way into Ray Data: each costs the driver memory and a task's bookkeeping."""
+MAX_BLOCKS = 256
+"""Of rows on their way into Ray Data, for few actors: each costs the driver memory and bookkeeping."""
+BLOCKS_PER_ACTOR = 16
+"""For many: the last ones must not leave most actors without work."""
+READ_AHEAD = 2.0
+"""Times what a step has under way that may wait before it: else all the archive's blocks may wait."""
 LOOPBACK_SWITCH = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """With 0, Ray takes 127.0.0.1 as its address on every system, and then each of its servers binds to
 it. `_node_ip_address` does not do it: Ray replaces a loopback address by an outer one."""
@@ -85,17 +92,27 @@ def ray_session(address: str | None, actor_cpus: float) -> Iterator[float]:
             ray.shutdown()
 
 
-def dataset_of(rows: pd.DataFrame, least_per_block: int) -> ray.data.Dataset:
-    """Return a table's rows as a dataset of at most MAX_BLOCKS blocks; each becomes one task.
+def dataset_of(
+    frames: Iterable[pd.DataFrame], num_rows: int, least_per_block: int, num_actors: int = 1
+) -> ray.data.Dataset:
+    """Return rows as a dataset of few blocks, however many they are; each becomes one task.
 
     Args:
-        rows: of plain values.
+        frames: of plain values.
+        num_rows: of all frames.
         least_per_block: rows that a block has where there are enough.
+        num_actors: that work on them.
     """
+    most = most_blocks(num_actors)
     # Not ray.data.from_pandas: it starts a task for each block, only to learn its size.
-    blocks: Any = storage.row_blocks(rows, least_per_block, MAX_BLOCKS)
+    blocks: Any = storage.row_blocks(frames, num_rows, least_per_block, most)
     dataset: ray.data.Dataset = ray.data.from_blocks(blocks)
     return dataset
+
+
+def most_blocks(num_actors: int) -> int:
+    """Return how many blocks the rows of a run are cut into at most."""
+    return max(MAX_BLOCKS, BLOCKS_PER_ACTOR * num_actors)
 
 
 def actor_claim(cluster_cpus: float, num_actors: int, wanted: float) -> float:
@@ -176,4 +193,5 @@ def _quiet_ray_data() -> None:
     context.execution_options.verbose_progress = False
     context.print_on_execution_start = False
     context.max_errored_blocks = 0
+    context.downstream_capacity_backpressure_ratio = READ_AHEAD
     logging.getLogger("ray.data").setLevel(logging.ERROR)

@@ -10,16 +10,19 @@ from __future__ import annotations
 import base64
 import errno
 import io
+import itertools
 import os
 import re
 import socket
 import stat
 import tempfile
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import fsspec
 import pandas as pd
@@ -38,6 +41,12 @@ SILENCE_S = 15
 S3_ROUNDS = 3
 """Times that s3fs has botocore try a request, and an object's body again from its start."""
 PASSING_STATUS = (429, 500, 502, 503, 504)
+SLICE_ROWS = 1000
+"""Of a table that are unpacked at a time."""
+ROWS_PER_GROUP = 5000
+"""Of a table: its writer holds so many."""
+PAGE_BYTES = 32_768
+"""Of a table: its reader unpacks so much of each column at once, whatever it asks for."""
 
 T = TypeVar("T")
 
@@ -166,25 +175,10 @@ def put_bytes(url: str, data: bytes) -> None:
         StorageError: it can't be written.
     """
     if is_remote(url):
-        try:
-            _guarded(url, lambda filesystem: filesystem.pipe_file(url, data))
-        except FileNotFoundError as error:  # the store has forgotten an upload in parts
-            raise _storage_error(url, error) from error
+        _put(url, lambda filesystem: filesystem.pipe_file(url, data))
         return
-    path = local_path(url)
-    temporary = ""
-    try:
-        folder = os.path.dirname(path) or "."
-        os.makedirs(folder, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=HALF_PUT, dir=folder)
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary and os.path.exists(temporary):
-            os.unlink(temporary)
-        raise _storage_error(url, error) from error
+    with _file_to_put(url) as path, open(path, "wb") as file:
+        file.write(data)
 
 
 def create_bytes(url: str, data: bytes) -> bool:
@@ -244,23 +238,23 @@ def read_table(url: str) -> pd.DataFrame | None:
     Raises:
         StorageError: the bytes are no such table, or can't be read.
     """
-    if url.endswith((".parquet", ".csv")):
-        try:
-            if is_remote(url) or not os.path.isdir(local_path(url)):
-                single: pd.DataFrame = _parse_table(url, read_bytes(url)).to_pandas()
-                return single
-        except FileNotFoundError:
-            if not is_remote(url):
-                return None
-    parts = [
-        file.url for file in list_parts(url) if re.fullmatch(r"part-[^/]*\.parquet", file.path)
-    ]
-    if not parts:
+    tables = [_parse_table(part, data) for part, data in _find_table(url)]
+    if not tables:
         return None
-    with ThreadPoolExecutor(NUM_THREADS) as pool:
-        tables = list(pool.map(lambda part: _parse_table(part, read_bytes(part)), parts))
     frame: pd.DataFrame = pa.concat_tables(tables, promote_options="default").to_pandas()
     return frame
+
+
+def read_parts(urls: Iterable[str], columns: Iterable[str]) -> Iterator[pd.DataFrame]:
+    """Yield these columns of Parquet files, as far as each has them, in order; a few are read ahead."""
+    with ThreadPoolExecutor(NUM_THREADS) as pool:
+        tasks = ((url, pool.submit(read_bytes, url)) for url in urls)  # submitted as they are taken
+        ahead = deque(itertools.islice(tasks, NUM_THREADS))
+        while ahead:
+            url, data = ahead.popleft()
+            # Parsed here: memory that many threads take in turn is not given back.
+            yield _parse_columns(url, data.result(), columns)
+            ahead.extend(itertools.islice(tasks, 1))
 
 
 def give_memory_back() -> None:
@@ -268,11 +262,65 @@ def give_memory_back() -> None:
     pa.set_memory_pool(pa.system_memory_pool())
 
 
-def row_blocks(rows: pd.DataFrame, least: int, most_blocks: int) -> list[pa.Table]:
-    """Return a table's rows, of plain values, as at most so many tables of at least `least` rows."""
-    table = pa.Table.from_pandas(rows, preserve_index=False).replace_schema_metadata()
-    per_block = max(least, -(-len(rows) // most_blocks))
-    return [table.slice(start, per_block) for start in range(0, len(rows), per_block)]
+def read_slices(url: str) -> Iterator[pd.DataFrame] | None:
+    """Return the rows of a table that `read_table` would find, as frames of at most SLICE_ROWS.
+
+    The first frame has no row, only the columns, each of the Arrow type that it is stored in. What lies
+    in the store is held as it lies there: its rows are never all unpacked, but for CSV.
+
+    Raises:
+        StorageError: as `read_table`, also while the slices are read.
+    """
+    found = _find_table(url)
+    if not found:
+        return None
+    if not found[0][0].endswith(".csv"):
+        return _unpack(found)
+    table = _parse_table(*found[0])
+    with _parsing(url):
+        pieces = [_no_rows([table.schema])]
+    pieces += [table.slice(start, SLICE_ROWS) for start in range(0, len(table), SLICE_ROWS)]
+    return map(_typed, pieces)
+
+
+def write_slices(url: str, frames: Iterable[pd.DataFrame]) -> None:
+    """Write frames as one Parquet file, put whole once the last one came.
+
+    Args:
+        url: of the file.
+        frames: of equal columns and types; the first may have no rows, to say what these are.
+    """
+    with _file_to_put(url) as path, open(path, "wb") as file:
+        _pack(frames, file)
+
+
+class PackedTable:
+    """A table in memory as compressed Parquet."""
+
+    def __init__(self, frames: Iterable[pd.DataFrame]) -> None:
+        """Take frames as `write_slices` does."""
+        buffer = io.BytesIO()
+        _pack(frames, buffer)
+        self.data = buffer.getvalue()
+
+    def slices(self) -> Iterator[pd.DataFrame]:
+        """Return its rows as `read_slices` does."""
+        return _unpack([("in memory", self.data)])
+
+
+def row_blocks(
+    frames: Iterable[pd.DataFrame], num_rows: int, least: int, most_blocks: int
+) -> list[pa.Table]:
+    """Return rows of plain values as at most `most_blocks` tables of at least `least` rows."""
+    tables = (
+        pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata() for frame in frames
+    )
+    return list(_of_size(tables, max(least, -(-num_rows // most_blocks))))
+
+
+def find_parts(url: str) -> list[str]:
+    """Return the URLs of the part-*.parquet of a folder that may not be there yet."""
+    return [file.url for file in list_parts(url) if re.fullmatch(r"part-[^/]*\.parquet", file.path)]
 
 
 def list_parts(url: str) -> list[FileInfo]:
@@ -288,7 +336,7 @@ def write_table(url: str, frame: pd.DataFrame) -> None:
     if url.endswith(".csv"):
         frame.to_csv(buffer, index=False)
     else:
-        frame.to_parquet(buffer, index=False, compression="zstd")
+        _pack([frame], buffer)
     put_bytes(url, buffer.getvalue())
 
 
@@ -302,8 +350,22 @@ def typed_frame(rows: list[dict[str, Any]], columns: dict[str, str]) -> pd.DataF
     )
 
 
+def _find_table(url: str) -> list[tuple[str, bytes]]:
+    """Return the URLs and bytes of the files that are a table: one, a folder's parts, or none."""
+    if url.endswith((".parquet", ".csv")):
+        try:
+            if is_remote(url) or not os.path.isdir(local_path(url)):
+                return [(url, read_bytes(url))]
+        except FileNotFoundError:
+            if not is_remote(url):
+                return []
+    parts = find_parts(url)
+    with ThreadPoolExecutor(NUM_THREADS) as pool:
+        return list(zip(parts, pool.map(read_bytes, parts), strict=True))
+
+
 def _parse_table(url: str, data: bytes) -> pa.Table:
-    try:
+    with _parsing(url):
         if url.endswith(".csv"):
             names = pyarrow.csv.open_csv(io.BytesIO(data)).schema.names
             text = {name: pa.string() for name in names if name.endswith(("id", "url", "etag"))}
@@ -311,6 +373,88 @@ def _parse_table(url: str, data: bytes) -> pa.Table:
             return pyarrow.csv.read_csv(io.BytesIO(data), convert_options=options)
         _refuse_extension_types(data)
         return pyarrow.parquet.read_table(pa.BufferReader(data))
+
+
+def _parse_columns(url: str, data: bytes, columns: Iterable[str]) -> pd.DataFrame:
+    with _parsing(url):
+        _refuse_extension_types(data)
+        there = set(pyarrow.parquet.read_schema(pa.BufferReader(data)).names)
+        wanted = [name for name in columns if name in there]
+        table = pyarrow.parquet.read_table(pa.BufferReader(data), columns=wanted, use_threads=False)
+        frame: pd.DataFrame = table.to_pandas(use_threads=False)
+        return frame
+
+
+def _pack(frames: Iterable[pd.DataFrame], file: IO[bytes]) -> None:
+    """Write frames of equal columns as Parquet."""
+    left = iter(frames)
+    first = pa.Table.from_pandas(next(left), preserve_index=False)
+    schema = first.schema.remove_metadata()
+    rest = (pa.Table.from_pandas(frame, schema, preserve_index=False) for frame in left)
+    with pyarrow.parquet.ParquetWriter(
+        file, schema, compression="zstd", use_dictionary=False, data_page_size=PAGE_BYTES
+    ) as writer:
+        for table in _of_size(itertools.chain([first], rest), ROWS_PER_GROUP):
+            writer.write_table(table.replace_schema_metadata())
+
+
+def _unpack(found: list[tuple[str, bytes]]) -> Iterator[pd.DataFrame]:
+    """Return the rows of Parquet files, of which one may lack a column that another has."""
+    with _parsing(found[0][0]):
+        for _, data in found:
+            _refuse_extension_types(data)
+        schemas = [pyarrow.parquet.read_schema(pa.BufferReader(data)) for _, data in found]
+        none = _no_rows(schemas)
+
+    def slices() -> Iterator[pd.DataFrame]:
+        yield _typed(none)
+        for url, data in found:
+            with _parsing(url):
+                stored = pyarrow.parquet.ParquetFile(pa.BufferReader(data))
+                for batch in stored.iter_batches(SLICE_ROWS, use_threads=False):
+                    rows = pa.Table.from_batches([batch]).replace_schema_metadata()
+                    yield _typed(pa.concat_tables([none, rows], promote_options="default"))
+
+    return slices()
+
+
+def _no_rows(schemas: list[pa.Schema]) -> pa.Table:
+    """Return a table with the columns of all schemas; Arrow refuses two of one name."""
+    return pa.unify_schemas(schemas, promote_options="default").remove_metadata().empty_table()
+
+
+def _typed(table: pa.Table) -> pd.DataFrame:
+    """Return a table as a frame whose columns keep their Arrow types; categories are spelled out."""
+    names = [name for name in table.column_names if not re.fullmatch(r"__index_level_\d+__", name)]
+    columns = {}
+    for name in names:
+        column = table[name]
+        if pa.types.is_dictionary(column.type):
+            column = column.cast(column.type.value_type)
+        columns[name] = pd.Series(pd.arrays.ArrowExtensionArray(column))
+    return pd.DataFrame(columns)
+
+
+def _of_size(tables: Iterable[pa.Table], num_rows: int) -> Iterator[pa.Table]:
+    """Yield the rows of tables in tables of so many rows each, the last one of what is left."""
+    held: list[pa.Table] = []
+    for table in tables:
+        held.append(table)
+        while sum(map(len, held)) >= num_rows:
+            whole = pa.concat_tables(held)
+            yield whole.slice(0, num_rows)
+            held = [whole.slice(num_rows)]
+    if sum(map(len, held)):
+        yield pa.concat_tables(held)
+
+
+@contextmanager
+def _parsing(url: str) -> Iterator[None]:
+    """Have whatever Arrow finds wrong with a table named in one line."""
+    try:
+        yield
+    except StorageError:
+        raise
     except (pa.ArrowException, OSError, ValueError) as error:
         kind = "CSV" if url.endswith(".csv") else "Parquet"
         raise StorageError(
@@ -327,6 +471,36 @@ def _refuse_extension_types(data: bytes) -> None:
 
 
 # Access
+
+
+@contextmanager
+def _file_to_put(url: str) -> Iterator[str]:
+    """Yield the path of a file to write, which is then put whole; makes the folders it needs."""
+    remote, path = is_remote(url), local_path(url)
+    folder = tempfile.gettempdir() if remote else os.path.dirname(path) or "."
+    temporary = ""
+    try:
+        os.makedirs(folder, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=HALF_PUT, dir=folder)
+        os.close(handle)
+        yield temporary
+        if remote:
+            _put(url, lambda filesystem: filesystem.put_file(temporary, url))
+        else:
+            os.chmod(temporary, 0o666 & ~_umask())
+            os.replace(temporary, path)
+    except OSError as error:
+        raise _storage_error(temporary if remote else url, error) from error
+    finally:
+        with suppress(OSError):  # it is in its place
+            os.unlink(temporary)
+
+
+def _put(url: str, call: Callable[[fsspec.AbstractFileSystem], None]) -> None:
+    try:
+        _guarded(url, call)
+    except FileNotFoundError as error:  # the store has forgotten an upload in parts
+        raise _storage_error(url, error) from error
 
 
 def _walk(root: str) -> Iterator[FileInfo]:

@@ -226,7 +226,7 @@ def _decode(pairs: pd.DataFrame, used: str) -> tuple[ray.data.Dataset, int]:
     """
     from cluster.session import dataset_of
 
-    named = dataset_of(pairs[["pair_id", "ir_url", "vis_url"]], PAIRS_PER_BLOCK)
+    named = dataset_of([pairs[["pair_id", "ir_url", "vis_url"]]], len(pairs), PAIRS_PER_BLOCK)
     decoded = named.map(cast(Any, decode_pair), num_cpus=1).materialize()
     bad = decoded.filter(cast(Any, _is_bad)).select_columns(["pair_id", "reason"]).take_all()
     for row in bad[:MAX_SAID]:

@@ -1,10 +1,12 @@
 """Matching names into pairs, and the index file."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from cluster import storage
 from cluster.config import IndexConfig
-from cluster.pair_index import build_index, load_index, match_pairs
+from cluster.pair_index import build_index, load_index, match_pairs, open_index
 from cluster.storage import FileInfo
 
 
@@ -114,6 +116,32 @@ def test_a_wrong_index_is_refused_with_what_is_wrong(tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(ValueError, match=message):
         load_index(str(path))
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv"])
+def test_a_long_index_keeps_each_row_and_names_what_is_twice_far_apart(tmp_path, suffix):
+    num_pairs = 2 * storage.SLICE_ROWS + 5
+    names = [f"p{number}" for number in range(num_pairs)]
+    table = pd.DataFrame({"pair_id": names, "ir_url": "i.png", "vis_url": "v.png"})
+    table = table.assign(ir_size=range(num_pairs), taken=pd.Timestamp("2026-05-01", tz="UTC"))
+    url = str(tmp_path / f"pairs.{suffix}")
+    storage.write_table(url, table)
+    index, _ = open_index(url)
+    assert len(index) == num_pairs and index.keys["pair"].is_unique
+    assert list(index.at(np.array([3, 2001]))["pair_id"]) == ["p3", "p2001"]
+    assert list(index.keys["ir_size"]) == list(range(num_pairs)) and set(index.keys["vis_size"]) == {-1}
+    assert set(pd.to_datetime(index.at(np.array([7]))["taken"])) == set(table["taken"])
+    parts = [open_index(url, partition=(part, 3))[0] for part in (1, 2, 3)]
+    together = [name for part in parts for frame in part.slices() for name in frame["pair_id"]]
+    assert sorted(together) == sorted(names)
+
+    names[-1] = names[0]
+    storage.write_table(url, table.assign(pair_id=names))
+    with pytest.raises(ValueError, match="1 rows whose pair_id an earlier row has, for example 'p0'"):
+        open_index(url)
+    storage.write_table(url, table.assign(ir_url=[*table["ir_url"][:-1], ""]))
+    with pytest.raises(ValueError, match="1 rows without ir_url"):
+        open_index(url)
 
 
 def test_folders_without_a_common_name_say_so(tmp_path):

@@ -66,6 +66,40 @@ def test_a_table_comes_back_from_a_file_and_from_a_folder_of_parts(root):
     pd.testing.assert_frame_equal(back.reset_index(drop=True), frame, check_dtype=False)
 
 
+def test_a_long_table_is_written_and_read_slice_by_slice(root):
+    num_rows = 2 * storage.ROWS_PER_GROUP + 7
+    numbers = pd.Series(np.arange(num_rows), dtype="Int64").mask(np.arange(num_rows) < 1500)
+    whole = pd.DataFrame({"name": [f"é{n}" for n in range(num_rows)], "number": numbers})
+    url = storage.join_url(root, "table.parquet")
+    frames = [whole[:0], *(whole[n : n + 777] for n in range(0, num_rows, 777))]
+    storage.write_slices(url, iter(frames))
+    pd.testing.assert_frame_equal(storage.read_table(url), whole, check_dtype=False)
+    empty, *slices = storage.read_slices(url)
+    assert len(empty) == 0 and max(map(len, slices)) <= storage.SLICE_ROWS
+    types = {tuple(frame.dtypes) for frame in slices}  # one, though the first has nulls only
+    assert types == {tuple(empty.dtypes)}
+    pd.testing.assert_frame_equal(pd.concat(slices, ignore_index=True), whole, check_dtype=False)
+
+    def broken():
+        yield whole[:10]
+        raise StorageError("the ledger can't be read")
+
+    before = storage.list_files(root)
+    with pytest.raises(StorageError, match="the ledger"):
+        storage.write_slices(url, broken())
+    assert storage.list_files(root) == before  # the old table, and nothing beside it
+
+
+def test_parts_may_lack_a_column_and_two_columns_of_one_name_are_refused(tmp_path):
+    for number, frame in enumerate([pd.DataFrame({"a": [1]}), pd.DataFrame({"b": ["x"], "a": [2]})]):
+        storage.write_table(f"{tmp_path}/folder/part-{number}.parquet", frame)
+    rows = pd.concat(storage.read_slices(f"{tmp_path}/folder"), ignore_index=True)
+    assert list(rows["a"]) == [1, 2] and rows["b"].isna().tolist() == [True, False]
+    (tmp_path / "twice.csv").write_text("a,a\n1,2\n")
+    with pytest.raises(StorageError, match="duplicate field names"):
+        storage.read_slices(f"{tmp_path}/twice.csv")
+
+
 def test_bytes_that_are_no_table_are_named(root):
     url = storage.join_url(root, "bad.parquet")
     storage.put_bytes(url, b"<html>")

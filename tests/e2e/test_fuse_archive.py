@@ -133,7 +133,8 @@ def test_a_pair_that_left_the_index_stays_until_it_is_pruned(tmp_path):
     check_pixels(output, pairs)
 
     # As a run leaves it that is killed after it said what it would prune, and before it did.
-    rows = read_ledger(f"{output}/ledger").query("pair_id == 'day/001'").assign(status="pruning")
+    ledger = read_ledger(f"{output}/ledger")
+    rows = ledger.rows(ledger.entries).query("pair_id == 'day/001'").assign(status="pruning")
     killed = LedgerWriter(f"{output}/ledger", "killed")
     killed.append(rows.to_dict("records"))
     killed.flush()
@@ -172,7 +173,8 @@ def test_a_source_that_changed_and_changed_back_is_fused_again_though_no_row_tol
         with started_job("fuse_archive", *arguments) as job:
             while job.poll() is None and chunk.stat().st_mtime_ns == stood:
                 time.sleep(0.002)
-        rows = read_ledger(f"{output}/ledger").set_index("pair_id")
+        ledger = read_ledger(f"{output}/ledger")
+        rows = ledger.rows(ledger.entries).set_index("pair_id")
         if rows.loc["day/001", "status"] == "replacing":
             break
     assert rows.loc["day/001", "status"] == "replacing"

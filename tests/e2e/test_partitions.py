@@ -4,7 +4,8 @@ import subprocess
 import sys
 
 from cluster import storage
-from cluster.pair_index import load_index, partition_of
+from cluster.keys import partition_of
+from cluster.pair_index import load_index
 from tests.e2e.archives import ROOT, check_pixels, fuse_arguments, read_metrics, run_job, write_archive
 
 JOB = [sys.executable, str(ROOT / "jobs/fuse_archive.py")]
