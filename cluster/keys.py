@@ -7,7 +7,6 @@ the ledger of an archive are compared by these, and the texts are read where a r
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
 from zlib import crc32
 
 import numpy as np
@@ -30,11 +29,6 @@ def source_keys(frame: pd.DataFrame) -> NDArray[np.uint64]:
     return _numbers(frame[KEYS])
 
 
-def text_keys(texts: Iterable[str]) -> NDArray[np.uint64]:
-    """Return a number for each text."""
-    return _numbers(pd.DataFrame({"text": pd.Series(list(texts), dtype="str")}))
-
-
 def partition_of(pair_ids: pd.Series, partition: tuple[int, int]) -> pd.Series:
     """Return which pairs belong to a part of an archive, the same in every run and on every machine.
 
@@ -43,7 +37,7 @@ def partition_of(pair_ids: pd.Series, partition: tuple[int, int]) -> pd.Series:
         partition: (k, n): the k-th, from 1, of n parts.
     """
     part, parts = partition
-    places = [crc32(name.encode("utf-8", "surrogatepass")) % parts for name in pair_ids]
+    places = [crc32(name.encode("utf-8", "surrogatepass")) % parts for name in pair_ids.to_numpy()]
     return pd.Series(places, index=pair_ids.index, dtype="int64") == part - 1
 
 

@@ -20,7 +20,7 @@ import pandas as pd
 from pandas.api.types import union_categoricals
 
 from cluster import storage
-from cluster.keys import KEYS, pair_keys, partition_of, source_keys, text_keys
+from cluster.keys import KEYS, pair_keys, partition_of, source_keys
 from cluster.steps import RANGES
 from dmnet_core.metrics import METRICS
 
@@ -120,8 +120,8 @@ class Ledger:
         self.parts = parts
         """URLs of the ledger's files."""
         self.entries = entries
-        """ENTRY, `pair`, `source` and `path` (see `cluster.keys`, of pair_id, KEYS and zarr_path), `own`,
-        whether the row is of the run's partition, and `part` and `place`, where the whole row is."""
+        """ENTRY; `pair` and `source`, of `cluster.keys`; `own`: the row is of the run's partition; `part`
+        and `place`: where the whole row is."""
 
     def rows(self, entries: pd.DataFrame) -> pd.DataFrame:
         """Return the whole rows of some entries, in their order."""
@@ -146,27 +146,33 @@ def read_ledger(ledger_url: str, partition: tuple[int, int] | None = None) -> Le
         partition: which entries are the run's own; all where there is none.
     """
     parts = storage.find_parts(ledger_url)
-    whole = _read_parts(parts, [*KEYS, "zarr_path", *ENTRY])
-    found = [_entries_of(rows, number, partition) for number, rows in enumerate(whole)]
-    if not found:
-        found = [_entries_of(storage.typed_frame([], COLUMNS), 0, None)]
-    columns = {
-        name: union_categoricals([frame[name] for frame in found])
-        if name in TEXTS
-        else np.concatenate([frame[name] for frame in found])
-        for name in found[0]
+    found = [
+        _entries_of(rows, number, partition)
+        for number, rows in enumerate(_read_parts(parts, [*KEYS, *ENTRY]))
+    ]
+    columns = {name: [part[name] for part in found] for name in found[0]} if found else {}
+    joined = {
+        name: union_categoricals(arrays) if name in TEXTS else np.concatenate(arrays)
+        for name, arrays in columns.items()
     }
-    frame = pd.DataFrame(columns).sort_values("recorded_at", kind="stable")
+    frame = pd.DataFrame(joined or _entries_of(storage.typed_frame([], COLUMNS), 0, None))
+    frame = frame.sort_values("recorded_at", kind="stable")
     return Ledger(parts, frame.drop_duplicates(["pair", "window"], keep="last", ignore_index=True))
 
 
-def _entries_of(rows: pd.DataFrame, number: int, partition: tuple[int, int] | None) -> pd.DataFrame:
-    """Return the entries of one part's rows."""
-    keys = {"pair": pair_keys(rows), "source": source_keys(rows), "path": text_keys(rows["zarr_path"])}
-    own = partition_of(rows["pair_id"], partition) if partition else True
-    texts = {name: rows[name].astype("category") for name in TEXTS}
-    entries = rows[ENTRY].assign(**texts, **keys, own=own, part=np.int32(number))
-    return entries.assign(place=np.arange(len(rows), dtype=np.int32))
+def _entries_of(rows: pd.DataFrame, number: int, partition: tuple[int, int] | None) -> dict[str, Any]:
+    """Return the columns of one part's entries."""
+    everything = np.ones(len(rows), dtype=bool)
+    own = partition_of(rows["pair_id"], partition).to_numpy() if partition else everything
+    return {
+        **{name: rows[name].to_numpy() for name in ENTRY},
+        **{name: pd.Categorical(rows[name]) for name in TEXTS},
+        "pair": pair_keys(rows),
+        "source": source_keys(rows),
+        "own": own,
+        "part": np.full(len(rows), number, np.int32),
+        "place": np.arange(len(rows), dtype=np.int32),
+    }
 
 
 def _read_parts(urls: list[str], columns: Iterable[str]) -> Iterator[pd.DataFrame]:

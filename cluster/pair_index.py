@@ -261,18 +261,16 @@ def _checked(frames: Iterator[pd.DataFrame], index_url: str) -> Iterator[pd.Data
             )
         columns: dict[str, pd.Series] = {}
         for column in needed:
-            missing_here = frame[column].isna()
-            columns[column] = frame[column].astype("object").where(~missing_here, "").astype("str")
+            columns[column] = frame[column].astype("str").fillna("")
             num_empty[column] += int((columns[column] == "").sum())
         num_rows += len(frame)
         for side in SIDES:
-            urls = [_below(folder, url) for url in columns[f"{side}_url"]]
+            urls = [_below(folder, url) for url in columns[f"{side}_url"].to_numpy()]
             columns[f"{side}_url"] = pd.Series(urls, dtype="str")
             unknown = pd.Series([None] * len(frame), dtype="object")
             size, etag = (frame.get(f"{side}_{what}", unknown) for what in ("size", "etag"))
-            sizes = pd.to_numeric(size.astype("object")).astype("float64")
-            columns[f"{side}_size"] = sizes.fillna(-1).astype("int64")
-            columns[f"{side}_etag"] = etag.astype("object").where(etag.notna(), "").astype("str")
+            columns[f"{side}_size"] = size.astype("float64").fillna(-1).astype("int64")
+            columns[f"{side}_etag"] = etag.astype("str").fillna("")
         yield frame.assign(**columns)[[*SCHEMA, *(name for name in frame if name not in SCHEMA)]]
     for column in needed:
         if num_empty[column]:

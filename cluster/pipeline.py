@@ -22,7 +22,7 @@ import pandas as pd
 from cluster import fused_store, report, results, storage
 from cluster.attempts import AttemptCounts
 from cluster.config import FuseConfig
-from cluster.keys import KEYS, URLS, text_keys
+from cluster.keys import KEYS, URLS
 from cluster.lease import Lease, LeaseLost
 from cluster.ledger import LedgerWriter, read_ledger
 from cluster.pair_index import PairIndex, open_index
@@ -173,8 +173,11 @@ class _Run:
 
     def with_lost(self, entries: pd.DataFrame) -> pd.DataFrame:
         """Return the entries with status LOST where the pixels are not in the store any more."""
-        whole = text_keys(fused_store.list_whole(self.output.store))
-        lost = entries["own"] & (entries["status"] == "fused") & ~entries["path"].isin(whole)
+        whole = fused_store.list_whole(self.output.store)
+        fused = entries["own"] & (entries["status"] == "fused")
+        gone = [~rows["zarr_path"].isin(whole).to_numpy() for rows in self.ledger.slices(entries[fused])]
+        lost = fused.to_numpy().copy()
+        lost[fused] = np.concatenate([np.zeros(0, bool), *gone])
         text = f"{len(whole)} whole arrays in the store; {lost.sum()} that the ledger holds are not there"
         self.log.say("verified", text, whole=len(whole), lost=int(lost.sum()))
         return entries.assign(status=entries["status"].cat.add_categories([LOST]).mask(lost, LOST))

@@ -267,7 +267,7 @@ def _table_before(url: str, kept: pd.DataFrame) -> pd.DataFrame:
 
 def _without_secrets(frame: pd.DataFrame) -> pd.DataFrame:
     """Return a table whose URLs have no user, password and query."""
-    urls = {name: [storage.redact_url(url) for url in frame[name].fillna("")] for name in URLS}
+    urls = {name: list(map(storage.redact_url, frame[name].fillna("").to_numpy())) for name in URLS}
     return frame.assign(**{name: pd.Series(found, frame.index, "str") for name, found in urls.items()})
 
 

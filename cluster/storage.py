@@ -94,6 +94,8 @@ def redact_url(url: str) -> str:
     if not is_remote(url):
         return url
     scheme, rest = url.split("://", 1)
+    if not any(mark in rest for mark in "?@:"):
+        return url
     before, _, query = rest.partition("?")
     if "=" in query or scheme not in ("s3", "s3a"):  # there a ? may be a letter of the key
         rest = before
