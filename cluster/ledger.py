@@ -12,11 +12,12 @@ counts. What its status says:
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from pandas.api.types import union_categoricals
 
 from cluster import storage
@@ -56,6 +57,8 @@ TEXTS = ["status", "reason", "fingerprint"]
 """Columns of few values."""
 ENTRY = [*TEXTS, "window", "written_bytes", "recorded_at"]
 """Columns that the plan needs of every row as they are."""
+READS_PER_PART = 4
+"""Times that a part is read, on average; where its rows lie far apart in the index, more are held."""
 ROWS_PER_PART = 1000
 SECONDS_PER_PART = 10.0
 
@@ -121,21 +124,37 @@ class Ledger:
         """URLs of the ledger's files."""
         self.entries = entries
         """ENTRY; `pair` and `source`, of `cluster.keys`; `own`: the row is of the run's partition; `part`
-        and `place`: where the whole row is."""
+        and `row`: where the whole row is."""
 
     def rows(self, entries: pd.DataFrame) -> pd.DataFrame:
         """Return the whole rows of some entries, in their order."""
-        places = entries.groupby("part", sort=False)["place"]
-        parts = _read_parts([self.parts[part] for part, _ in places], COLUMNS)
-        found = [rows.iloc[at.to_numpy()] for rows, (_, at) in zip(parts, places, strict=True)]
+        places = entries.groupby("part", sort=False)["row"]
+        urls = [self.parts[part] for part, _ in places]
+        parts = storage.read_parts(urls, COLUMNS, COLUMNS)
+        found = [whole.iloc[at.to_numpy()] for whole, (_, at) in zip(parts, places, strict=True)]
         rows = pd.concat(found or [storage.typed_frame([], COLUMNS)], ignore_index=True)
         order = np.concatenate([np.zeros(0, int), *places.indices.values()])
         return rows.iloc[order.argsort()].reset_index(drop=True)
 
     def slices(self, entries: pd.DataFrame) -> Iterator[pd.DataFrame]:
         """Return the whole rows of some entries, in their order, at most SLICE_ROWS at a time."""
-        for start in range(0, len(entries), storage.SLICE_ROWS):
-            yield self.rows(entries.iloc[start : start + storage.SLICE_ROWS])
+        at_once = _rows_at_once(entries["part"].to_numpy())
+        for start in range(0, len(entries), at_once):
+            rows = self.rows(entries.iloc[start : start + at_once])
+            for begin in range(0, len(rows), storage.SLICE_ROWS):
+                yield rows.iloc[begin : begin + storage.SLICE_ROWS].reset_index(drop=True)
+
+
+def _rows_at_once(parts: NDArray[np.int32]) -> int:
+    """Return how many rows to read at once, given each row's part, so that few parts are read often."""
+    at_once = storage.SLICE_ROWS
+    num_parts = len(np.unique(parts))
+    while at_once < len(parts):
+        groups = np.arange(len(parts)) // at_once
+        if len(np.unique(groups * len(parts) + parts)) <= READS_PER_PART * num_parts:
+            break
+        at_once *= 2
+    return at_once
 
 
 def read_ledger(ledger_url: str, partition: tuple[int, int] | None = None) -> Ledger:
@@ -148,7 +167,7 @@ def read_ledger(ledger_url: str, partition: tuple[int, int] | None = None) -> Le
     parts = storage.find_parts(ledger_url)
     found = [
         _entries_of(rows, number, partition)
-        for number, rows in enumerate(_read_parts(parts, [*KEYS, *ENTRY]))
+        for number, rows in enumerate(storage.read_parts(parts, [*KEYS, *ENTRY], COLUMNS))
     ]
     columns = {name: [part[name] for part in found] for name in found[0]} if found else {}
     joined = {
@@ -171,16 +190,5 @@ def _entries_of(rows: pd.DataFrame, number: int, partition: tuple[int, int] | No
         "source": source_keys(rows),
         "own": own,
         "part": np.full(len(rows), number, np.int32),
-        "place": np.arange(len(rows), dtype=np.int32),
+        "row": np.arange(len(rows), dtype=np.int32),
     }
-
-
-def _read_parts(urls: list[str], columns: Iterable[str]) -> Iterator[pd.DataFrame]:
-    """Yield these columns of each part."""
-    for url, rows in zip(urls, storage.read_parts(urls, columns), strict=True):
-        if missing := sorted(set(columns) - set(rows)):
-            raise ValueError(
-                f"ledger {storage.redact_url(url)!r} has no column {', '.join(missing)}, expected "
-                "the ledger of this version: use another --output"
-            )
-        yield rows

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from cluster import storage
 from cluster.config import IndexConfig
 from cluster.keys import URLS, pair_keys, partition_of, source_keys
+from cluster.plain_text import one_line
 from cluster.storage import FileInfo, PackedTable
 
 SIDES = ("ir", "vis")
@@ -75,7 +76,7 @@ def build_index(config: IndexConfig) -> IndexReport:
 
 
 class PairIndex:
-    """The pairs of a run, packed, and what the plan needs of each: 32 bytes.
+    """The pairs of a run, packed, and what the plan needs of each: 40 bytes.
 
     A row has every column of SCHEMA, -1 and "" where a user's own index does not say, and any other
     column of the index.
@@ -114,9 +115,9 @@ class PairIndex:
 def load_index(
     index_url: str | None, ir_url: str | None = None, vis_url: str | None = None
 ) -> tuple[pd.DataFrame, list[Row]]:
-    """Return what `open_index` does, all rows of it in one frame."""
+    """Return what `open_index` does, all rows of it in one frame of pandas' own types."""
     index, unmatched = open_index(index_url, ir_url, vis_url)
-    return pd.concat([index.empty, *index.slices()], ignore_index=True), unmatched
+    return storage.plain([index.empty, *index.slices()]), unmatched
 
 
 def open_index(
@@ -136,7 +137,7 @@ def open_index(
         partition: (k, n): only the names that are in the k-th, from 1, of n parts.
 
     Raises:
-        ValueError: the index or a prefix can't be used.
+        ValueError: the index or a prefix can't be used, or the part of it has a name twice.
     """
     if index_url is None:
         assert ir_url is not None and vis_url is not None
@@ -269,7 +270,14 @@ def _checked(frames: Iterator[pd.DataFrame], index_url: str) -> Iterator[pd.Data
             columns[f"{side}_url"] = pd.Series(urls, dtype="str")
             unknown = pd.Series([None] * len(frame), dtype="object")
             size, etag = (frame.get(f"{side}_{what}", unknown) for what in ("size", "etag"))
-            columns[f"{side}_size"] = size.astype("float64").fillna(-1).astype("int64")
+            try:
+                sizes = pd.to_numeric(storage.plain([size.to_frame("size")])["size"])
+                columns[f"{side}_size"] = sizes.astype("float64").fillna(-1).astype("int64")
+            except (ValueError, TypeError) as error:
+                raise ValueError(
+                    f"{name} has a {side}_size that is no number of bytes ({one_line(error)}), expected "
+                    "whole numbers, or none"
+                ) from error
             columns[f"{side}_etag"] = etag.astype("str").fillna("")
         yield frame.assign(**columns)[[*SCHEMA, *(name for name in frame if name not in SCHEMA)]]
     for column in needed:

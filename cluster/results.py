@@ -23,7 +23,6 @@ from cluster.config import FuseConfig
 from cluster.keys import KEYS, URLS, pair_keys
 from cluster.ledger import COLUMNS, Ledger
 from cluster.pair_index import PairIndex
-from cluster.plain_text import one_line
 from cluster.plan import Fingerprint, Plan
 from cluster.report import MetricsSeen
 from cluster.steps import RANGES
@@ -213,12 +212,14 @@ def _with_index(
     entries = plan.current[plan.current["status"] == status]
     chosen = np.zeros(len(index), dtype=bool)
     chosen[entries["position"]] = True
-    done = 0
+    found = ledger.slices(entries)
+    rows = ledger.rows(entries.iloc[:0])
     for pairs in itertools.chain([index.empty], index.slices(chosen)):
-        rows = ledger.rows(entries.iloc[done : done + len(pairs)])
-        done += len(pairs)
-        known = rows[[name for name in columns if name not in URLS]]
+        while len(rows) < len(pairs):
+            rows = pd.concat([rows, next(found)], ignore_index=True)
+        known = rows[[name for name in columns if name not in URLS]].iloc[: len(pairs)]
         yield pd.concat([known, pairs[[*URLS, *carried]]], axis=1)[[*columns, *carried]]
+        rows = rows.iloc[len(pairs) :].reset_index(drop=True)
 
 
 def _with_kept(
@@ -232,37 +233,32 @@ def _with_kept(
     if not len(kept):
         yield from frames
         return
+    known = [name for name in METRICS_COLUMNS if name in COLUMNS]
     before = _table_before(output.metrics, kept)
-    columns = next(frames)
-    beside = before.drop(columns=[name for name in METRICS_COLUMNS if name in COLUMNS and name in before])
-    for name in set(beside) & set(columns):
-        try:
-            beside[name] = beside[name].astype(columns[name].dtype)
-        except (ValueError, TypeError) as error:
-            raise ValueError(
-                f"column {name!r} of the index is {columns[name].dtype}, and {beside[name].dtype} in "
-                f"{storage.redact_url(output.metrics)!r} for pairs that left it ({one_line(error)}), "
-                "expected one type: give the index's column that type, or remove these pairs with --prune"
-            ) from error
-    extra = {name: beside[name].dtype for name in beside if name not in columns and name != "pair"}
-    for frame in itertools.chain([columns], frames):
-        none = {name: pd.Series([None] * len(frame), dtype=kind) for name, kind in extra.items()}
-        yield frame.assign(**none)
+    beside = before.drop(columns=[name for name in known if name in before and name != "pair_id"])
+    first = next(frames)
+    try:
+        columns = storage.joint_columns([first, beside])
+    except ValueError as error:
+        raise ValueError(
+            f"the index has another type of column than {storage.redact_url(output.metrics)!r} for pairs "
+            f"that left it ({error}), expected one: give the index's column that type, or remove these "
+            "pairs with --prune"
+        ) from error
+    for frame in itertools.chain([first], frames):
+        yield storage.fitted(frame, columns)
     for rows in ledger.slices(kept):
-        known = rows[[name for name in METRICS_COLUMNS if name in COLUMNS]]
-        joined = known.assign(pair=pair_keys(rows)).merge(beside, on="pair", how="left")
-        yield joined.reindex(columns=[*columns, *extra])
+        yield storage.fitted(rows[known].merge(beside, on="pair_id", how="left"), columns)
 
 
 def _table_before(url: str, kept: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows that a metrics table has of some ledger entries, with `pair`; each pair once."""
+    """Return the rows that a metrics table has of the pairs of some ledger entries, each pair once."""
     stored = storage.read_slices(url)
     if stored is None:
-        return pd.DataFrame({"pair": kept["pair"].iloc[:0]})
-    frames = (frame.assign(pair=pair_keys(frame)) for frame in stored)
-    found = pd.concat([frame[frame["pair"].isin(kept["pair"])] for frame in frames], ignore_index=True)
+        return pd.DataFrame({"pair_id": pd.Series(dtype="str")})
+    frames = [frame[np.isin(pair_keys(frame), kept["pair"])] for frame in stored]
     # A run that died while it replaced the table may have left a pair in two parts.
-    return found.drop_duplicates("pair", keep="last")
+    return pd.concat(frames, ignore_index=True).drop_duplicates("pair_id", keep="last")
 
 
 def _without_secrets(frame: pd.DataFrame) -> pd.DataFrame:

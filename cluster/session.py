@@ -35,9 +35,9 @@ MIN_LOCAL_CPUS = 4
 SPARE_CPUS = 2
 """Logical CPUs that actors must leave to the reading and writing tasks."""
 MAX_BLOCKS = 256
-"""Of rows on their way into Ray Data, for few actors: each costs the driver memory and bookkeeping."""
-BLOCKS_PER_ACTOR = 16
-"""For many: the last ones must not leave most actors without work."""
+"""Of rows on their way into Ray Data, for few workers: each costs the driver memory and bookkeeping."""
+BLOCKS_PER_WORKER = 16
+"""For many: the last ones must not leave most workers without work."""
 READ_AHEAD = 2.0
 """Times what a step has under way that may wait before it: else all the archive's blocks may wait."""
 LOOPBACK_SWITCH = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
@@ -93,7 +93,7 @@ def ray_session(address: str | None, actor_cpus: float) -> Iterator[float]:
 
 
 def dataset_of(
-    frames: Iterable[pd.DataFrame], num_rows: int, least_per_block: int, num_actors: int = 1
+    frames: Iterable[pd.DataFrame], num_rows: int, least_per_block: int, num_workers: int | None = None
 ) -> ray.data.Dataset:
     """Return rows as a dataset of few blocks, however many they are; each becomes one task.
 
@@ -101,18 +101,18 @@ def dataset_of(
         frames: of plain values.
         num_rows: of all frames.
         least_per_block: rows that a block has where there are enough.
-        num_actors: that work on them.
+        num_workers: that work on them, by default as many as the cluster has CPUs.
     """
-    most = most_blocks(num_actors)
+    most = most_blocks(num_workers or int(ray.cluster_resources().get("CPU", 1)))
     # Not ray.data.from_pandas: it starts a task for each block, only to learn its size.
     blocks: Any = storage.row_blocks(frames, num_rows, least_per_block, most)
     dataset: ray.data.Dataset = ray.data.from_blocks(blocks)
     return dataset
 
 
-def most_blocks(num_actors: int) -> int:
+def most_blocks(num_workers: int) -> int:
     """Return how many blocks the rows of a run are cut into at most."""
-    return max(MAX_BLOCKS, BLOCKS_PER_ACTOR * num_actors)
+    return max(MAX_BLOCKS, BLOCKS_PER_WORKER * num_workers)
 
 
 def actor_claim(cluster_cpus: float, num_actors: int, wanted: float) -> float:

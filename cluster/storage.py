@@ -247,15 +247,29 @@ def read_table(url: str) -> pd.DataFrame | None:
     return frame
 
 
-def read_parts(urls: Iterable[str], columns: Iterable[str]) -> Iterator[pd.DataFrame]:
-    """Yield these columns of Parquet files, as far as each has them, in order; a few are read ahead."""
+def read_parts(
+    urls: Iterable[str], columns: Iterable[str], expected: Iterable[str]
+) -> Iterator[pd.DataFrame]:
+    """Yield some columns of Parquet files, in their order; a few files are read ahead.
+
+    Args:
+        urls: of the files.
+        columns: that are read.
+        expected: that each file must have.
+
+    Raises:
+        StorageError: a file is not there, is no such table, or lacks an expected column.
+    """
     with ThreadPoolExecutor(NUM_THREADS) as pool:
         tasks = ((url, pool.submit(read_bytes, url)) for url in urls)  # submitted as they are taken
         ahead = deque(itertools.islice(tasks, NUM_THREADS))
         while ahead:
             url, data = ahead.popleft()
-            # Parsed here: memory that many threads take in turn is not given back.
-            yield _parse_columns(url, data.result(), columns)
+            try:
+                # Parsed here: memory that many threads take in turn is not given back.
+                yield _parse_columns(url, data.result(), columns, expected)
+            except FileNotFoundError as error:
+                raise _storage_error(url, error) from error
             ahead.extend(itertools.islice(tasks, 1))
 
 
@@ -267,8 +281,9 @@ def give_memory_back() -> None:
 def read_slices(url: str) -> Iterator[pd.DataFrame] | None:
     """Return the rows of a table that `read_table` would find, as frames of at most SLICE_ROWS.
 
-    The first frame has no row, only the columns, each of the Arrow type that it is stored in. What lies
-    in the store is held as it lies there: its rows are never all unpacked, but for CSV.
+    The first frame has no row, only the columns. Each is of the Arrow type that it is stored in,
+    categories of that of their texts. What lies in the store is held as it lies there: its rows are never
+    all unpacked, but for CSV.
 
     Raises:
         StorageError: as `read_table`, also while the slices are read.
@@ -310,10 +325,37 @@ class PackedTable:
         return _unpack([("in memory", self.data)])
 
 
+def plain(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """Return frames of `read_slices` as one whose columns are of pandas' own types."""
+    table = pa.concat_tables([pa.Table.from_pandas(frame, preserve_index=False) for frame in frames])
+    frame: pd.DataFrame = table.to_pandas()
+    return frame
+
+
+def joint_columns(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """Return a frame without rows that has the columns of all these, each of a type that holds theirs.
+
+    Raises:
+        ValueError: two columns of one name have no such type.
+    """
+    schemas = [pa.Schema.from_pandas(frame, preserve_index=False) for frame in frames]
+    try:
+        schema = pa.unify_schemas(schemas, promote_options="permissive").remove_metadata()
+    except pa.ArrowException as error:
+        raise ValueError(_one_line(error)) from error
+    return _typed(schema.empty_table())
+
+
+def fitted(frame: pd.DataFrame, columns: pd.DataFrame) -> pd.DataFrame:
+    """Return a frame with the columns of `joint_columns`, null where it has none of that name."""
+    none, table = (pa.Table.from_pandas(each, preserve_index=False) for each in (columns, frame))
+    return _typed(pa.concat_tables([none, table], promote_options="permissive"))
+
+
 def row_blocks(
     frames: Iterable[pd.DataFrame], num_rows: int, least: int, most_blocks: int
 ) -> list[pa.Table]:
-    """Return rows of plain values as at most `most_blocks` tables of at least `least` rows."""
+    """Return rows of plain values as at most `most_blocks` tables, of `least` rows each if few."""
     tables = (
         pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata() for frame in frames
     )
@@ -377,12 +419,21 @@ def _parse_table(url: str, data: bytes) -> pa.Table:
         return pyarrow.parquet.read_table(pa.BufferReader(data))
 
 
-def _parse_columns(url: str, data: bytes, columns: Iterable[str]) -> pd.DataFrame:
+def _parse_columns(
+    url: str, data: bytes, columns: Iterable[str], expected: Iterable[str]
+) -> pd.DataFrame:
     with _parsing(url):
         _refuse_extension_types(data)
         there = set(pyarrow.parquet.read_schema(pa.BufferReader(data)).names)
-        wanted = [name for name in columns if name in there]
-        table = pyarrow.parquet.read_table(pa.BufferReader(data), columns=wanted, use_threads=False)
+    if missing := sorted(set(expected) - there):
+        raise StorageError(
+            f"table {redact_url(url)!r} has no column {', '.join(missing)}, expected what this version "
+            "writes: use another --output"
+        )
+    with _parsing(url):
+        table = pyarrow.parquet.read_table(
+            pa.BufferReader(data), columns=list(columns), use_threads=False
+        )
         frame: pd.DataFrame = table.to_pandas(use_threads=False)
         return frame
 

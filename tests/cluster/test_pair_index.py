@@ -109,6 +109,7 @@ def test_an_index_of_ones_own_needs_three_columns_and_may_be_relative(archive):
         ("pair_id,ir_url,vis_url\n", "no rows"),
         ("pair_id,ir_url,vis_url\n1,a,b\n1,c,d\n", "pair_id an earlier row has, for example '1'"),
         ("pair_id,ir_url,vis_url\n1,,b\n", "1 rows without ir_url"),
+        ("pair_id,ir_url,vis_url,ir_size\n1,a,b,12k\n", "own.csv' has a ir_size that is no number"),
     ],
 )
 def test_a_wrong_index_is_refused_with_what_is_wrong(tmp_path, text, message):

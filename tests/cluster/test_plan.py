@@ -10,7 +10,7 @@ import pytest
 from cluster import plan as plans
 from cluster import storage
 from cluster.config import FuseConfig
-from cluster.ledger import COLUMNS, ROWS_PER_PART, LedgerWriter, read_ledger
+from cluster.ledger import COLUMNS, READS_PER_PART, ROWS_PER_PART, LedgerWriter, read_ledger
 from cluster.pair_index import PairIndex, open_index
 from cluster.plan import check_fingerprint, make_fingerprint, valid_since
 from cluster.results import Output, write_tables
@@ -21,7 +21,9 @@ NUMBERS = {"int64": 0, "float64": 0.5, "str": ""}
 
 def index_of(*names, etag="1", **columns):
     rows = pd.DataFrame({"pair_id": pd.Series(names, dtype="str"), "ir_url": "i", "vis_url": "v"})
-    rows = rows.assign(ir_size=10, ir_etag=etag, vis_size=20, vis_etag="1", **columns)
+    rows = rows.assign(ir_size=10, ir_etag=etag, vis_size=20, vis_etag="1")
+    for name, values in columns.items():
+        rows[name] = values
     return PairIndex([rows])
 
 
@@ -224,8 +226,54 @@ def test_a_kept_pair_stands_once_though_a_run_died_while_it_replaced_the_table(l
     table = storage.read_table(output.metrics)
     assert pd.isna(table["site"][0]) and list(table["site"][1:2]) == ["south"]
     other = index_of("a", site=4.5)
-    with pytest.raises(ValueError, match="'site'.*--prune"):
+    with pytest.raises(ValueError, match="site.*--prune"):
         write_tables(output, other, ledger, make_plan(other, ledger), [])
+
+
+def test_a_carried_column_may_come_go_and_widen_while_pairs_leave(ledger_of, tmp_path):
+    ledger = ledger_of(ledger_row("a"), ledger_row("b"))
+    output, day = Output(f"{tmp_path}/out"), pd.Timestamp("2026-05-01", tz="UTC")
+    columns = {"count": [1, 2], "pair": ["x", "y"], "self": 1, "note": ["", "late"], "day": day}
+    before = index_of("a", "b", **columns)
+    none = pd.Series([None], dtype="object")
+    tonight = index_of("a", count=2.5, day=none, seen=day, for_s=day - day)
+
+    def table_of(index):
+        write_tables(output, index, ledger, make_plan(index, ledger), [])
+        return storage.read_table(output.metrics).set_index("pair_id")
+
+    table_of(before)
+    table = table_of(tonight)
+    assert list(table["count"]) == [2.5, 2] and table.loc["b", "day"] == day
+    assert table.loc["b", ["pair", "self", "note"]].tolist() == ["y", 1, "late"]
+    assert table["seen"].isna().tolist() == table["for_s"].isna().tolist() == [False, True]
+    table = table_of(before)
+    assert list(table["count"]) == [1, 2] and list(table["pair"]) == ["x", "y"]
+    left = index_of("a", seen=day)  # no table before at all
+    write_tables(Output(f"{tmp_path}/none"), left, ledger, make_plan(left, ledger), [])
+    table = storage.read_table(f"{tmp_path}/none/metrics.parquet")
+    assert list(table["pair_id"]) == ["a", "b"] and list(table["ir_url"]) == ["i", ""]
+
+
+def test_a_ledger_of_another_version_is_refused_before_anything_is_fused(tmp_path):
+    rows = storage.typed_frame([ledger_row("a")], COLUMNS).drop(columns="VIF")
+    storage.write_table(f"{tmp_path}/part-0.parquet", rows)
+    with pytest.raises(ValueError, match="no column VIF"):
+        read_ledger(str(tmp_path))
+
+
+def test_no_part_is_read_often_though_its_rows_lie_far_apart(ledger_of, monkeypatch):
+    numbers = np.random.default_rng(0).permutation(20_000)
+    ledger = ledger_of(*(ledger_row(f"p{number}") for number in numbers))
+    index = index_of(*(f"p{number}" for number in range(len(numbers))))
+    reads, read = [], storage.read_bytes
+    monkeypatch.setattr(storage, "read_bytes", lambda url: reads.append(url) or read(url))
+    slices = list(ledger.slices(make_plan(index, ledger).current))
+    assert [name for rows in slices for name in rows["pair_id"]] == [
+        f"p{number}" for number in range(len(numbers))
+    ]
+    assert max(map(len, slices)) <= storage.SLICE_ROWS
+    assert len(reads) <= READS_PER_PART * len(ledger.parts)
 
 
 def test_what_people_see_of_the_metrics_is_of_all_slices(ledger_of, tmp_path):
