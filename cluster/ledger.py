@@ -133,7 +133,7 @@ class Ledger:
         parts = storage.read_parts(urls, COLUMNS, COLUMNS)
         found = [whole.iloc[at.to_numpy()] for whole, (_, at) in zip(parts, places, strict=True)]
         rows = pd.concat(found or [storage.typed_frame([], COLUMNS)], ignore_index=True)
-        order = np.concatenate([np.zeros(0, int), *places.indices.values()])
+        order = np.concatenate([np.zeros(0, int), *(places.indices[part] for part, _ in places)])
         return rows.iloc[order.argsort()].reset_index(drop=True)
 
     def slices(self, entries: pd.DataFrame) -> Iterator[pd.DataFrame]:
@@ -148,10 +148,10 @@ class Ledger:
 def _rows_at_once(parts: NDArray[np.int32]) -> int:
     """Return how many rows to read at once, given each row's part, so that few parts are read often."""
     at_once = storage.SLICE_ROWS
-    num_parts = len(np.unique(parts))
+    most_reads = READS_PER_PART * len(np.unique(parts))
     while at_once < len(parts):
         groups = np.arange(len(parts)) // at_once
-        if len(np.unique(groups * len(parts) + parts)) <= READS_PER_PART * num_parts:
+        if len(np.unique(groups * (parts.max() + 1) + parts)) <= most_reads:
             break
         at_once *= 2
     return at_once
