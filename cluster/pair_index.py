@@ -95,21 +95,21 @@ class PairIndex:
     def __len__(self) -> int:
         return len(self.keys)
 
-    def slices(self, chosen: NDArray[np.bool_] | None = None) -> Iterator[pd.DataFrame]:
-        """Return the rows, or those chosen of them, in order, as frames of at most SLICE_ROWS."""
+    def slices(self, positions: Any = slice(None)) -> Iterator[pd.DataFrame]:
+        """Return the rows, or those at some positions, in order, as frames of at most SLICE_ROWS."""
+        chosen = np.zeros(len(self), dtype=bool)
+        chosen[positions] = True
         start = 0
         for frame in self.packed.slices():
             stop = start + len(frame)
-            part = frame if chosen is None else frame[chosen[start:stop]]
+            part = frame[chosen[start:stop]]
             if len(part):
                 yield part.reset_index(drop=True)
             start = stop
 
     def at(self, positions: NDArray[np.int64]) -> pd.DataFrame:
         """Return the rows at a few positions, in order."""
-        chosen = np.zeros(len(self), dtype=bool)
-        chosen[positions] = True
-        return pd.concat([self.empty, *self.slices(chosen)], ignore_index=True)
+        return pd.concat([self.empty, *self.slices(positions)], ignore_index=True)
 
 
 def load_index(

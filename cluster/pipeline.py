@@ -274,9 +274,7 @@ class _Run:
 
     def _windows(self, index: PairIndex, todo: pd.DataFrame) -> Iterator[pd.DataFrame]:
         """Yield the rows that read_window takes."""
-        chosen = np.zeros(len(index), dtype=bool)
-        chosen[todo["position"]] = True
-        for pairs in index.slices(chosen):
+        for pairs in index.slices(todo["position"]):
             paths = [fused_store.escape_pair_id(name) for name in pairs["pair_id"]]
             yield pairs[[*KEYS, *URLS]].assign(window=0, zarr_path=paths)
 

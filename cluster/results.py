@@ -210,11 +210,9 @@ def _with_index(
     The first frame has no rows.
     """
     entries = plan.current[plan.current["status"] == status]
-    chosen = np.zeros(len(index), dtype=bool)
-    chosen[entries["position"]] = True
     found = ledger.slices(entries)
     rows = ledger.rows(entries.iloc[:0])
-    for pairs in itertools.chain([index.empty], index.slices(chosen)):
+    for pairs in itertools.chain([index.empty], index.slices(entries["position"])):
         while len(rows) < len(pairs):
             rows = pd.concat([rows, next(found)], ignore_index=True)
         known = rows[[name for name in columns if name not in URLS]].iloc[: len(pairs)]
