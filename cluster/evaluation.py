@@ -156,7 +156,7 @@ def _dataset(config: EvaluateConfig, rows: pd.DataFrame, methods: tuple[Method, 
         "max_pixels": config.max_pixels,
     }
     # One CPU, one thread: pairs side by side need no threads within.
-    dataset = dataset_of([rows], len(rows), PAIRS_PER_BLOCK)
+    dataset = dataset_of([rows], len(rows), PAIRS_PER_BLOCK, num_cpus=1)
     return dataset.flat_map(cast(Any, score_pair), fn_kwargs=options, num_cpus=1)
 
 

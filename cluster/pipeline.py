@@ -300,15 +300,19 @@ class _Run:
             "attempts": attempts,
         }
         read_options = {"max_pixels": config.max_pixels, "attempts": attempts}
+        write_options = {
+            "store_url": self.output.store,
+            "fingerprint": self.fingerprint.digest,
+            "attempts": attempts,
+        }
+        task_options: dict[str, Any] = {
+            "num_cpus": READ_CPUS,
+            "label_selector": OFF_THE_FUSERS,
+            "fallback_strategy": ANYWHERE,
+        }
         return (
-            dataset_of(windows, len(todo), config.batch_size, config.num_actors)
-            .map(
-                cast(Any, read_window),
-                fn_kwargs=read_options,
-                num_cpus=READ_CPUS,
-                label_selector=OFF_THE_FUSERS,
-                fallback_strategy=ANYWHERE,
-            )
+            dataset_of(windows, len(todo), config.batch_size, config.num_actors, **task_options)
+            .map(cast(Any, read_window), fn_kwargs=read_options, **task_options)
             .map_batches(
                 FuseWindows,
                 fn_constructor_kwargs=actor_options,
@@ -317,17 +321,7 @@ class _Run:
                 num_cpus=actor_cpus,
                 num_gpus=config.gpus_per_actor or None,
             )
-            .map(
-                cast(Any, write_window),
-                fn_kwargs={
-                    "store_url": self.output.store,
-                    "fingerprint": self.fingerprint.digest,
-                    "attempts": attempts,
-                },
-                num_cpus=READ_CPUS,
-                label_selector=OFF_THE_FUSERS,
-                fallback_strategy=ANYWHERE,
-            )
+            .map(cast(Any, write_window), fn_kwargs=write_options, **task_options)
         )
 
 

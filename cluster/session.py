@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 import ray
@@ -93,21 +93,29 @@ def ray_session(address: str | None, actor_cpus: float) -> Iterator[float]:
 
 
 def dataset_of(
-    frames: Iterable[pd.DataFrame], num_rows: int, least_per_block: int, num_workers: int | None = None
+    frames: Iterable[pd.DataFrame],
+    num_rows: int,
+    least_per_block: int,
+    num_workers: int | None = None,
+    **task_options: Any,
 ) -> ray.data.Dataset:
     """Return rows as a dataset of few blocks, however many they are; each becomes one task.
+
+    They wait packed: the driver has all of them at hand as long as the dataset is used.
 
     Args:
         frames: of plain values.
         num_rows: of all frames.
         least_per_block: rows that a block has where there are enough.
         num_workers: that work on them, by default as many as the cluster has CPUs.
+        task_options: Ray's, of the step that follows: with equal ones Ray Data makes that step and the
+            unpacking one task.
     """
     most = most_blocks(num_workers or int(ray.cluster_resources().get("CPU", 1)))
     # Not ray.data.from_pandas: it starts a task for each block, only to learn its size.
-    blocks: Any = storage.row_blocks(frames, num_rows, least_per_block, most)
+    blocks: Any = storage.packed_blocks(frames, num_rows, least_per_block, most)
     dataset: ray.data.Dataset = ray.data.from_blocks(blocks)
-    return dataset
+    return dataset.flat_map(cast(Any, storage.unpack_rows), **task_options)
 
 
 def most_blocks(num_workers: int) -> int:

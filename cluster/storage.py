@@ -17,7 +17,7 @@ import socket
 import stat
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -29,6 +29,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.fs
+import pyarrow.ipc
 import pyarrow.parquet
 
 from cluster.plain_text import one_line
@@ -352,14 +353,25 @@ def fitted(frame: pd.DataFrame, columns: pd.DataFrame) -> pd.DataFrame:
     return _typed(pa.concat_tables([none, table], promote_options="permissive"))
 
 
-def row_blocks(
+def packed_blocks(
     frames: Iterable[pd.DataFrame], num_rows: int, least: int, most_blocks: int
 ) -> list[pa.Table]:
-    """Return rows of plain values as at most `most_blocks` tables, of `least` rows each if few."""
+    """Return rows of plain values as at most `most_blocks` tables, of `least` rows each if few.
+
+    Each is packed into one row, for `unpack_rows`: names and URLs that resemble each other take little
+    so, and a driver holds those of a whole archive.
+    """
     tables = (
         pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata() for frame in frames
     )
-    return list(_of_size(tables, max(least, -(-num_rows // most_blocks))))
+    blocks = _of_size(tables, max(least, -(-num_rows // most_blocks)))
+    return [pa.table({"packed": [_as_stream(block)]}) for block in blocks]
+
+
+def unpack_rows(row: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the rows that a row of `packed_blocks` holds."""
+    for batch in pa.ipc.open_stream(row["packed"]):
+        yield from batch.to_pylist()
 
 
 def find_parts(url: str) -> list[str]:
@@ -499,6 +511,16 @@ def _of_size(tables: Iterable[pa.Table], num_rows: int) -> Iterator[pa.Table]:
             held = [whole.slice(num_rows)]
     if sum(map(len, held)):
         yield pa.concat_tables(held)
+
+
+def _as_stream(table: pa.Table) -> bytes:
+    """Return a table in Arrow's own format, compressed."""
+    sink = pa.BufferOutputStream()
+    options = pa.ipc.IpcWriteOptions(compression="zstd")
+    with pa.ipc.new_stream(sink, table.schema, options=options) as writer:
+        writer.write_table(table, max_chunksize=SLICE_ROWS)
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
 
 
 @contextmanager

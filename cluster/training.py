@@ -19,6 +19,7 @@ import pandas as pd
 
 from cluster import storage
 from cluster.config import TrainConfig
+from cluster.keys import URLS
 from cluster.pair_index import load_index
 from cluster.train_data import crops_at, decode_pair
 from dmnet_core.checkpoint import load_checkpoint
@@ -226,7 +227,7 @@ def _decode(pairs: pd.DataFrame, used: str) -> tuple[ray.data.Dataset, int]:
     """
     from cluster.session import dataset_of
 
-    named = dataset_of([pairs[["pair_id", "ir_url", "vis_url"]]], len(pairs), PAIRS_PER_BLOCK)
+    named = dataset_of([pairs[["pair_id", *URLS]]], len(pairs), PAIRS_PER_BLOCK, num_cpus=1)
     decoded = named.map(cast(Any, decode_pair), num_cpus=1).materialize()
     bad = decoded.filter(cast(Any, _is_bad)).select_columns(["pair_id", "reason"]).take_all()
     for row in bad[:MAX_SAID]:

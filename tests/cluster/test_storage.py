@@ -232,3 +232,31 @@ def test_a_loop_of_links_ends_and_a_dangling_link_is_listed(tmp_path):
     (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere")
     files = storage.list_files(str(tmp_path))
     assert [(file.path, file.size) for file in files] == [("gone.png", -1), ("sub/a.png", 1)]
+
+
+@pytest.mark.parametrize(
+    "num_rows, sizes", [(0, []), (3, [3]), (10, [4, 4, 2]), (3001, [1001, 1001, 999])]
+)
+def test_rows_come_back_from_their_blocks(num_rows, sizes):
+    frame = pd.DataFrame(
+        {
+            "pair_id": [f"é\n{number}" for number in range(num_rows)],
+            "score": [None if number % 3 else number / 7 for number in range(num_rows)],
+            "window": range(num_rows),
+        }
+    ).astype({"pair_id": "str", "score": "float64"})
+    frames = [frame.iloc[begin : begin + 700] for begin in range(0, num_rows, 700)]
+    blocks = storage.packed_blocks(frames, num_rows, least=4, most_blocks=3)
+    rows = [[*storage.unpack_rows(row)] for block in blocks for row in block.to_pylist()]
+    assert [len(block) for block in blocks] == [1] * len(sizes)
+    assert [len(block) for block in rows] == sizes
+    expected = frame.astype(object).where(frame.notna(), None).to_dict("records")
+    assert [row for block in rows for row in block] == expected
+
+
+def test_the_rows_of_a_large_archive_wait_in_a_fifth_of_their_text():
+    names = [f"flight-{number // 1000:04d}/frame-{number:07d}" for number in range(20_000)]
+    urls = {side: [f"s3://archive/{side}/{name}.png" for name in names] for side in ("ir", "vis")}
+    frame = pd.DataFrame({"pair_id": names, **urls})
+    blocks = storage.packed_blocks([frame], len(frame), least=4, most_blocks=256)
+    assert sum(block.nbytes for block in blocks) < frame.map(len).to_numpy().sum() / 5
