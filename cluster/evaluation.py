@@ -65,7 +65,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
     check_range_policy(config.range_policy)
     pairs, unmatched = load_index(config.index_url)
     pairs = pairs.head(config.limit) if config.limit else pairs
-    pairs = pairs.assign(set=pairs["set"].fillna("").astype(str) if "set" in pairs else "")
+    pairs = pairs.assign(set=pairs["set"].astype("str").fillna("") if "set" in pairs else "")
     methods = [_find_method(name, url) for name, url in config.fused]
     places, problems = _find_images(methods, pairs, limited=config.limit is not None)
     if config.references:

@@ -101,21 +101,22 @@ def dataset_of(
 ) -> ray.data.Dataset:
     """Return rows as a dataset of few blocks, however many they are; each becomes one task.
 
-    They wait packed: the driver has all of them at hand as long as the dataset is used.
+    The rows wait packed: they are in Ray's store, and in the driver's memory, as long as the run lasts.
 
     Args:
         frames: of plain values.
         num_rows: of all frames.
         least_per_block: rows that a block has where there are enough.
         num_workers: that work on them, by default as many as the cluster has CPUs.
-        task_options: Ray's, of the step that follows: with equal ones Ray Data makes that step and the
-            unpacking one task.
+        task_options: Ray's, of the `map` or `flat_map` that follows: with equal ones Ray Data does it and
+            the unpacking in one task.
     """
     most = most_blocks(num_workers or int(ray.cluster_resources().get("CPU", 1)))
     # Not ray.data.from_pandas: it starts a task for each block, only to learn its size.
     blocks: Any = storage.packed_blocks(frames, num_rows, least_per_block, most)
     dataset: ray.data.Dataset = ray.data.from_blocks(blocks)
-    return dataset.flat_map(cast(Any, storage.unpack_rows), **task_options)
+    unpack = cast(Any, storage.unpack_rows)
+    return dataset.map_batches(unpack, batch_size=None, batch_format="pyarrow", **task_options)
 
 
 def most_blocks(num_workers: int) -> int:

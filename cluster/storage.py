@@ -17,7 +17,7 @@ import socket
 import stat
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -329,7 +329,7 @@ class PackedTable:
 def plain(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
     """Return frames of `read_slices` as one whose columns are of pandas' own types."""
     table = pa.concat_tables([pa.Table.from_pandas(frame, preserve_index=False) for frame in frames])
-    frame: pd.DataFrame = table.to_pandas()
+    frame: pd.DataFrame = table.replace_schema_metadata().to_pandas()
     return frame
 
 
@@ -356,10 +356,10 @@ def fitted(frame: pd.DataFrame, columns: pd.DataFrame) -> pd.DataFrame:
 def packed_blocks(
     frames: Iterable[pd.DataFrame], num_rows: int, least: int, most_blocks: int
 ) -> list[pa.Table]:
-    """Return rows of plain values as at most `most_blocks` tables, of `least` rows each if few.
+    """Return rows of plain values in at most `most_blocks` tables, each for `least` rows if they are few.
 
-    Each is packed into one row, for `unpack_rows`: names and URLs that resemble each other take little
-    so, and a driver holds those of a whole archive.
+    A table is one row, which `unpack_rows` takes: names and URLs that resemble each other are small so,
+    and a driver holds those of a whole archive.
     """
     tables = (
         pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata() for frame in frames
@@ -368,10 +368,11 @@ def packed_blocks(
     return [pa.table({"packed": [_as_stream(block)]}) for block in blocks]
 
 
-def unpack_rows(row: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the rows that a row of `packed_blocks` holds."""
-    for batch in pa.ipc.open_stream(row["packed"]):
-        yield from batch.to_pylist()
+def unpack_rows(packed: pa.Table) -> pa.Table:
+    """Return the rows that are in tables of `packed_blocks`."""
+    return pa.concat_tables(
+        pa.ipc.open_stream(stream.as_buffer()).read_all() for stream in packed["packed"]
+    )
 
 
 def find_parts(url: str) -> list[str]:
@@ -518,7 +519,7 @@ def _as_stream(table: pa.Table) -> bytes:
     sink = pa.BufferOutputStream()
     options = pa.ipc.IpcWriteOptions(compression="zstd")
     with pa.ipc.new_stream(sink, table.schema, options=options) as writer:
-        writer.write_table(table, max_chunksize=SLICE_ROWS)
+        writer.write_table(table.combine_chunks())  # each chunk would be compressed alone
     data: bytes = sink.getvalue().to_pybytes()
     return data
 

@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import xarray as xr
 import zarr
@@ -247,16 +248,30 @@ def test_rows_come_back_from_their_blocks(num_rows, sizes):
     ).astype({"pair_id": "str", "score": "float64"})
     frames = [frame.iloc[begin : begin + 700] for begin in range(0, num_rows, 700)]
     blocks = storage.packed_blocks(frames, num_rows, least=4, most_blocks=3)
-    rows = [[*storage.unpack_rows(row)] for block in blocks for row in block.to_pylist()]
+    rows = [storage.unpack_rows(block).to_pylist() for block in blocks]
     assert [len(block) for block in blocks] == [1] * len(sizes)
     assert [len(block) for block in rows] == sizes
     expected = frame.astype(object).where(frame.notna(), None).to_dict("records")
     assert [row for block in rows for row in block] == expected
+    if blocks:
+        assert storage.unpack_rows(pa.concat_tables(blocks)).to_pylist() == expected
 
 
-def test_the_rows_of_a_large_archive_wait_in_a_fifth_of_their_text():
+@pytest.mark.parametrize("rows_per_frame", [10, 1000])
+def test_the_rows_of_a_large_archive_wait_in_a_fifth_of_their_text(rows_per_frame):
     names = [f"flight-{number // 1000:04d}/frame-{number:07d}" for number in range(20_000)]
     urls = {side: [f"s3://archive/{side}/{name}.png" for name in names] for side in ("ir", "vis")}
     frame = pd.DataFrame({"pair_id": names, **urls})
-    blocks = storage.packed_blocks([frame], len(frame), least=4, most_blocks=256)
+    frames = (
+        frame.iloc[begin : begin + rows_per_frame] for begin in range(0, len(frame), rows_per_frame)
+    )
+    blocks = storage.packed_blocks(frames, len(frame), least=4, most_blocks=256)
     assert sum(block.nbytes for block in blocks) < frame.map(len).to_numpy().sum() / 5
+
+
+def test_plain_rows_are_of_pandas_own_types(tmp_path):
+    url = str(tmp_path / "table.parquet")
+    frame = pd.DataFrame({"name": ["a", None], "count": [1, 2], "share": [0.5, None]})
+    storage.write_table(url, frame)
+    plain = storage.plain(storage.read_slices(url))
+    pd.testing.assert_frame_equal(plain, frame)

@@ -17,18 +17,18 @@ def levels(image):
     return torch.from_numpy(image * 255)[None, None]
 
 
-def make_index(archive, pairs):
+def make_index(archive, sets):
     index = run_job("index_archive", *fuse_arguments(archive, f"{archive}/pairs.parquet"))
     assert index.returncode == 0, index.stderr
     table = storage.read_table(f"{archive}/pairs.parquet")
-    storage.write_table(f"{archive}/pairs.parquet", table.assign(set=["a", "a", "b", "b"][:pairs]))
+    storage.write_table(f"{archive}/pairs.parquet", table.assign(set=sets))
     return f"{archive}/pairs.parquet"
 
 
 def test_a_store_folders_and_references_are_scored_and_what_is_amiss_is_counted(tmp_path):
     archive, output = str(tmp_path / "archive"), str(tmp_path / "out")
     pairs = write_archive(archive, 4)
-    index = make_index(archive, 4)
+    index = make_index(archive, ["a", "a", "b", "b"])
     fused = run_job("fuse_archive", "--index", index, "--output", output, "--dtype", "uint16")
     assert fused.returncode == 0, fused.stderr
     (tmp_path / "other/day").mkdir(parents=True)
@@ -87,12 +87,13 @@ def test_a_store_folders_and_references_are_scored_and_what_is_amiss_is_counted(
 
 def test_an_evaluation_on_s3(s3, tmp_path):
     write_archive(f"{s3}/archive", 2)
-    index = make_index(f"{s3}/archive", 2)
+    index = make_index(f"{s3}/archive", [1.5, None])
     job = run_job(
         "evaluate", "--index", index, "--output", f"{s3}/table", "--fused", f"vis={s3}/archive/vis"
     )
     assert job.returncode == 0, job.stdout + job.stderr
-    assert len(storage.read_table(f"{s3}/table/scores.parquet")) == 8
+    scores = storage.read_table(f"{s3}/table/scores.parquet")
+    assert sorted(scores["set"]) == [""] * 4 + ["1.5"] * 4
     assert storage.read_bytes(f"{s3}/table/table.md").startswith(b"Fused images as they are")
 
 
