@@ -12,7 +12,7 @@ driver's process, of the actor that counts attempts, and of Ray's GCS and raylet
 of Ray, blocks of rows), "after" from the last ledger row to the end (Ray's end, tables).
 "limit" is the rate at which the driver's process would be busy all the time: its threads share one
 interpreter lock, so it is counted as one core. What it costs is per block of rows, of which a run makes
-at most `most_blocks` of cluster.session; --batch-size is the least number of rows in one. Blocks below
+at most `most_blocks`; --batch-size is the least number of rows in one. Blocks below
 100 kB pass through the driver, larger ones through Ray's shared memory: --side 512 makes them as large
 as real frames'.
 """
@@ -33,9 +33,12 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from cluster import fused_store, pipeline, steps, storage  # noqa: E402
-from cluster.config import FuseConfig  # noqa: E402
-from cluster.ledger import LedgerWriter  # noqa: E402
+from cluster.fusing import job as pipeline  # noqa: E402
+from cluster.fusing.config import FuseConfig  # noqa: E402
+from cluster.fusing.ledger import LedgerWriter  # noqa: E402
+from cluster.fusing.steps import steps  # noqa: E402
+from cluster.storage import fused_store  # noqa: E402
+from cluster.storage import objects as storage  # noqa: E402
 from dmnet_core.metrics import METRICS  # noqa: E402
 
 PROCESSES = {"attempts": "ray::AttemptCounts", "gcs": "gcs_server", "raylet": "raylet"}
@@ -145,7 +148,7 @@ def run_job(folder, num_pairs, given):
 
 def measure(num_pairs, given):
     """Run the job in a process of its own; return the cells of its row."""
-    from cluster.session import most_blocks  # brings Ray, whose import is the job's to pay
+    from cluster.runtime.session import most_blocks  # brings Ray, whose import is the job's to pay
 
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, __file__, *sys.argv[1:], "--run-in", folder]

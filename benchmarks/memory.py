@@ -19,8 +19,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from cluster.pipeline import actor_bytes
-from cluster.steps import FuseWindows, _pack
+from cluster.fusing.job import actor_bytes
+from cluster.fusing.steps.steps import FuseWindows, _pack
 from dmnet_core.checkpoint import load_checkpoint
 from dmnet_core.inference import fuse
 from dmnet_core.model import DMNet

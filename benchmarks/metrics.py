@@ -19,7 +19,7 @@ sys.path.insert(0, str(ROOT))
 
 from dmnet_core import metrics  # noqa: E402
 from dmnet_core.inference import prepare_pair  # noqa: E402
-from dmnet_core.scenes import render_scene  # noqa: E402
+from dmnet_core.synthetic import render_scene  # noqa: E402
 
 SINGLE = {
     "EN": lambda ir, vis, fused: metrics.entropy(fused),

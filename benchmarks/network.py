@@ -19,7 +19,7 @@ sys.path.insert(0, str(ROOT))
 from dmnet_core.inference import fuse_prepared, prepare_pair  # noqa: E402
 from dmnet_core.losses import Chance, LossWeights, StageLoss  # noqa: E402
 from dmnet_core.model import DMNet, DMNetConfig  # noqa: E402
-from dmnet_core.scenes import render_scene  # noqa: E402
+from dmnet_core.synthetic import render_scene  # noqa: E402
 
 
 def timed(call, device, repeats):

@@ -19,10 +19,10 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from cluster import storage  # noqa: E402
-from cluster.config import FuseConfig  # noqa: E402
-from cluster.decode import decode_image  # noqa: E402
-from cluster.pair_index import load_index  # noqa: E402
+from cluster.archive.pair_index import load_index  # noqa: E402
+from cluster.archive.sources.frames import decode_image  # noqa: E402
+from cluster.fusing.config import FuseConfig  # noqa: E402
+from cluster.storage import objects as storage  # noqa: E402
 from dmnet_core.checkpoint import load_checkpoint  # noqa: E402
 from dmnet_core.inference import fuse_prepared, prepare_pair  # noqa: E402
 from dmnet_core.metrics import fusion_metrics  # noqa: E402

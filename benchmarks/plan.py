@@ -19,11 +19,12 @@ import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from cluster import fused_store, storage
-from cluster.config import FuseConfig
-from cluster.ledger import COLUMNS, ROWS_PER_PART
-from cluster.plan import make_fingerprint
-from cluster.results import Output
+from cluster.fusing.config import FuseConfig
+from cluster.fusing.ledger import COLUMNS, ROWS_PER_PART
+from cluster.fusing.plan import make_fingerprint
+from cluster.fusing.results import Output
+from cluster.storage import fused_store
+from cluster.storage import objects as storage
 from dmnet_core.checkpoint import load_checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]

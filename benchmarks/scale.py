@@ -134,10 +134,10 @@ def simulate(
 def measure(given):
     """Return samples of seconds of the three steps on real pairs, and MB read and written a pair."""
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-    from cluster.config import FuseConfig
-    from cluster.fused_store import escape_pair_id
-    from cluster.pair_index import load_index
-    from cluster.steps import FuseWindows, read_window, write_window
+    from cluster.archive.pair_index import load_index
+    from cluster.fusing.config import FuseConfig
+    from cluster.fusing.steps.steps import FuseWindows, read_window, write_window
+    from cluster.storage.fused_store import escape_pair_id
     from dmnet_core.checkpoint import load_checkpoint
 
     fuse = FuseWindows(

@@ -22,9 +22,10 @@ import torch.nn.functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from cluster import fused_store, storage
-from cluster.pair_index import load_index
-from cluster.train_data import read_pair
+from cluster.archive.pair_index import load_index
+from cluster.storage import fused_store
+from cluster.storage import objects as storage
+from cluster.training.crops import read_pair
 from dmnet_core.inference import fused_luminance
 from dmnet_core.ranges import check_range_policy
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from cluster.config import STRETCHES, EvaluateConfig  # noqa: E402
-from cluster.evaluation import evaluate  # noqa: E402
-from cluster.plain_text import one_line, printable  # noqa: E402
-from cluster.storage import redact_url  # noqa: E402
+from cluster.evaluating.job import evaluate  # noqa: E402
+from cluster.fusing.config import STRETCHES, EvaluateConfig  # noqa: E402
+from cluster.storage.objects import redact_url  # noqa: E402
+from cluster.text.plain_text import one_line, printable  # noqa: E402
 
 
 def parse_arguments(arguments: list[str] | None = None) -> EvaluateConfig:

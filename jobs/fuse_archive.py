@@ -6,10 +6,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from cluster.config import DEVICES, LOG_FORMATS, OUTPUT_DTYPES, PRECISIONS, FuseConfig  # noqa: E402
-from cluster.lease import LeaseHeld  # noqa: E402
-from cluster.pipeline import fuse_archive  # noqa: E402
-from cluster.plain_text import one_line  # noqa: E402
+from cluster.fusing.config import DEVICES, LOG_FORMATS, OUTPUT_DTYPES, PRECISIONS, FuseConfig  # noqa: E402
+from cluster.fusing.job import fuse_archive  # noqa: E402
+from cluster.fusing.lease import LeaseHeld  # noqa: E402
+from cluster.text.plain_text import one_line  # noqa: E402
 
 
 def parse_arguments(arguments: list[str] | None = None) -> FuseConfig:

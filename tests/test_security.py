@@ -16,11 +16,13 @@ import ray.data  # noqa: F401  registers the column types that a hostile table w
 import ray.train
 import torch
 
-from cluster import fused_store, report, session, storage
-from cluster.config import TrainConfig
-from cluster.storage import StorageError
-from cluster.train_data import decode_pair
-from cluster.train_loop import _settings, _Worker
+from cluster.fusing import report
+from cluster.fusing.config import TrainConfig
+from cluster.runtime import session
+from cluster.storage import objects as storage
+from cluster.storage.objects import StorageError, fused_store
+from cluster.training.crops import decode_pair
+from cluster.training.loop import _settings, _Worker
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("jobs", "cluster", "dmnet_core", "benchmarks")

@@ -24,8 +24,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cluster import fused_store, storage
-from dmnet_core.scenes import render_scene
+from cluster.storage import fused_store
+from cluster.storage import objects as storage
+from dmnet_core.synthetic import render_scene
 from tests.chaos.relay_process import RelayProcess
 from tests.conftest import SHARED
 from tests.e2e.archives import (

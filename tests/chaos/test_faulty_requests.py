@@ -12,7 +12,7 @@ from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from cluster import storage
+from cluster.storage import objects as storage
 from tests.chaos.faulty_s3 import Faults, FaultyS3
 
 DATA = bytes(range(256)) * 200

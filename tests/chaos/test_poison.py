@@ -5,8 +5,9 @@ import signal
 import time
 from pathlib import Path
 
-from cluster import fused_store, storage
-from dmnet_core.scenes import render_scene
+from cluster.storage import fused_store
+from cluster.storage import objects as storage
+from dmnet_core.synthetic import render_scene
 from tests.chaos.faulty_s3 import Faults
 from tests.e2e.archives import (
     check_pixels,

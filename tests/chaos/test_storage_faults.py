@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from cluster import fused_store
+from cluster.storage import fused_store
 from tests.chaos.faulty_s3 import Faults
 from tests.chaos.small_disk import SmallDisk
 from tests.e2e.archives import (

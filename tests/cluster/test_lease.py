@@ -7,9 +7,10 @@ import time
 
 import pytest
 
-from cluster import lease, storage
-from cluster.lease import Lease, LeaseHeld, LeaseLost
-from cluster.run_log import RunLog
+from cluster.fusing import lease
+from cluster.fusing.lease import Lease, LeaseHeld, LeaseLost
+from cluster.storage import objects as storage
+from cluster.text.run_log import RunLog
 
 
 @pytest.fixture(params=["local", "s3"])

@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cluster import storage
-from cluster.config import IndexConfig
-from cluster.pair_index import build_index, load_index, match_pairs, open_index
-from cluster.storage import FileInfo
+from cluster.archive.pair_index import build_index, load_index, match_pairs, open_index
+from cluster.fusing.config import IndexConfig
+from cluster.storage import objects as storage
+from cluster.storage.objects import FileInfo
 
 
 def listing(*paths, root="/r"):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cluster.plain_text import one_line, printable
+from cluster.text.plain_text import one_line, printable
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cluster import plan as plans
-from cluster import storage
-from cluster.config import FuseConfig
-from cluster.ledger import COLUMNS, READS_PER_PART, ROWS_PER_PART, LedgerWriter, read_ledger
-from cluster.pair_index import PairIndex, open_index
-from cluster.plan import check_fingerprint, make_fingerprint, valid_since
-from cluster.results import Output, write_tables
+from cluster.archive.pair_index import PairIndex, open_index
+from cluster.fusing import plan as plans
+from cluster.fusing.config import FuseConfig
+from cluster.fusing.ledger import COLUMNS, READS_PER_PART, ROWS_PER_PART, LedgerWriter, read_ledger
+from cluster.fusing.plan import check_fingerprint, make_fingerprint, valid_since
+from cluster.fusing.results import Output, write_tables
+from cluster.storage import objects as storage
 from dmnet_core.checkpoint import load_checkpoint
 
 NUMBERS = {"int64": 0, "float64": 0.5, "str": ""}

@@ -2,8 +2,8 @@
 
 import pytest
 
-from cluster import storage
-from cluster.sample import write_sample_archive
+from cluster.archive.sample import write_sample_archive
+from cluster.storage import objects as storage
 
 
 def test_a_second_writing_changes_no_file(tmp_path):

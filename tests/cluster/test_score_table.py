@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from cluster import score_table
+from cluster.evaluating import score_table
 from dmnet_core.metrics import METRICS
 
 

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cluster import fused_store, steps, storage
-from cluster.attempts import MAX_ATTEMPTS, AttemptCounts
-from cluster.steps import FuseWindows, read_window, write_window
+from cluster.fusing.steps import steps
+from cluster.fusing.steps.attempts import MAX_ATTEMPTS, AttemptCounts
+from cluster.fusing.steps.steps import FuseWindows, read_window, write_window
+from cluster.storage import fused_store
+from cluster.storage import objects as storage
 from dmnet_core.checkpoint import load_checkpoint
 from dmnet_core.inference import fuse
 from dmnet_core.metrics import METRICS

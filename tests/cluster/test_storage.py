@@ -9,8 +9,8 @@ import pytest
 import xarray as xr
 import zarr
 
-from cluster import fused_store, storage
-from cluster.storage import StorageError
+from cluster.storage import objects as storage
+from cluster.storage.objects import StorageError, fused_store
 
 
 @pytest.fixture(params=["local", "s3"])

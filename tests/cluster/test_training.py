@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cluster import storage
-from cluster.config import TrainConfig
-from cluster.train_data import VALIDATION_SIDE, decode_pair, middle_of, read_pair, side_of
-from cluster.train_loop import Progress, network_config, stage_epochs
-from cluster.training import hold_out
+from cluster.fusing.config import TrainConfig
+from cluster.storage import objects as storage
+from cluster.training.crops import VALIDATION_SIDE, decode_pair, middle_of, read_pair, side_of
+from cluster.training.job import hold_out
+from cluster.training.loop import Progress, network_config, stage_epochs
 from tests.e2e.archives import png, write_archive
 
 

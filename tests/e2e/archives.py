@@ -14,10 +14,11 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from cluster import fused_store, storage
+from cluster.storage import fused_store
+from cluster.storage import objects as storage
 from dmnet_core.checkpoint import load_checkpoint
 from dmnet_core.inference import fuse
-from dmnet_core.scenes import render_scene
+from dmnet_core.synthetic import render_scene
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -8,7 +8,7 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from dmnet_core.scenes import render_scene
+from dmnet_core.synthetic import render_scene
 from tests.e2e.archives import png
 
 IR, VIS = (image[:48, :64].copy() for image in render_scene("aerial", 0, 64, 64))

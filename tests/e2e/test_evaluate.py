@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from cluster import storage
+from cluster.storage import objects as storage
 from dmnet_core.inference import prepare_pair
 from dmnet_core.metrics import METRICS, fusion_metrics
 from dmnet_core.references import METHODS

@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from cluster import storage
-from cluster.ledger import LedgerWriter, read_ledger
+from cluster.fusing.ledger import LedgerWriter, read_ledger
+from cluster.storage import objects as storage
 from dmnet_core.metrics import METRICS
 from tests.e2e.archives import (
     ROOT,

@@ -9,8 +9,10 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from cluster import fused_store, report, storage
-from cluster.decode import REASONS
+from cluster.archive.sources.frames import REASONS
+from cluster.fusing import report
+from cluster.storage import fused_store
+from cluster.storage import objects as storage
 from dmnet_core.metrics import METRICS
 from tests.e2e.archives import ROOT, check_pixels, run_job
 from tests.e2e.hostile import CASES, put, run_all
@@ -125,7 +127,7 @@ def test_a_giant_image_is_refused_in_little_memory(tmp_path):
     (tmp_path / "giant.png").write_bytes(giant_png())
     code = (
         "import sys\n"
-        "from cluster.decode import BadImage, decode_image\n"
+        "from cluster.archive.sources.frames import BadImage, decode_image\n"
         "try:\n"
         "    decode_image(open(sys.argv[1], 'rb').read(), max_pixels=2**24)\n"
         "except BadImage as error:\n"

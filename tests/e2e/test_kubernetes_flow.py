@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from cluster import storage
+from cluster.storage import objects as storage
 from tests.conftest import free_port
 from tests.e2e.archives import check_pixels, read_metrics, write_archive
 from tests.e2e.ray_cluster import ADDRESS, RayCluster

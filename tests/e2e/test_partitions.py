@@ -3,9 +3,9 @@
 import subprocess
 import sys
 
-from cluster import storage
-from cluster.keys import partition_of
-from cluster.pair_index import load_index
+from cluster.archive.keys import partition_of
+from cluster.archive.pair_index import load_index
+from cluster.storage import objects as storage
 from tests.e2e.archives import ROOT, check_pixels, fuse_arguments, read_metrics, run_job, write_archive
 
 JOB = [sys.executable, str(ROOT / "jobs/fuse_archive.py")]

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster import fused_store, storage
+from cluster.storage import fused_store
+from cluster.storage import objects as storage
 from tests.e2e.archives import check_pixels, fuse_arguments, read_metrics, run_job, write_archive
 
 

@@ -16,14 +16,14 @@ import pandas as pd
 import pytest
 import s3fs
 
-from cluster import storage
+from cluster.storage import objects as storage
 from dmnet_core.checkpoint import load_checkpoint
 from tests.e2e.archives import ROOT, fuse_arguments, read_metrics, read_rejected, run_job, write_archive
 
 HOLD_RAY = """
 import sys
 import ray
-from cluster import session
+from cluster.runtime import session
 
 @ray.remote
 class Actor:

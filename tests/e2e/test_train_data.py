@@ -4,9 +4,9 @@ import pytest
 import ray.data
 import torch
 
-from cluster.config import TrainConfig
-from cluster.session import ray_session
-from cluster.train_data import crop_batches, decode_pair
+from cluster.fusing.config import TrainConfig
+from cluster.runtime.session import ray_session
+from cluster.training.crops import crop_batches, decode_pair
 from tests.e2e.archives import write_archive
 
 OPTIONS = {"index_urls": ("i.csv",), "output_url": "o"}

@@ -16,9 +16,9 @@ import torch
 import torch.multiprocessing
 from tensorboardX.proto.event_pb2 import Event
 
-from cluster import storage
-from cluster.config import TrainConfig
-from cluster.training import hold_out
+from cluster.fusing.config import TrainConfig
+from cluster.storage import objects as storage
+from cluster.training.job import hold_out
 from dmnet_core.checkpoint import load_checkpoint, save_checkpoint
 from dmnet_core.losses import Chance, LossWeights, StageLoss
 from dmnet_core.metrics import METRICS

@@ -14,7 +14,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from cluster.pipeline import OFF_THE_FUSERS, actor_bytes
+from cluster.fusing.job import OFF_THE_FUSERS, actor_bytes
 from dmnet_core.checkpoint import load_checkpoint
 from tests.manifests.built import (
     MANIFESTS,
@@ -232,7 +232,7 @@ def all_text():
 
 
 def test_the_dashboard_shows_every_metric_of_a_run_and_no_other():
-    source = (ROOT / "cluster/telemetry.py").read_text()
+    source = (ROOT / "cluster/runtime/telemetry.py").read_text()
     named = {f"ray_{name}_total" for name in re.findall(r'counter\(\s*"(\w+)"', source)}
     named |= {f"ray_{name}" for name in re.findall(r'gauge\(\s*"(\w+)"', source)}
     assert len(named) == 8

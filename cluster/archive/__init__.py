@@ -1,0 +1,1 @@
+"""What comes in: pairs and their pixels. No Ray here."""

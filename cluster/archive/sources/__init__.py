@@ -1,0 +1,1 @@
+"""Image files of an archive, decoded to arrays."""

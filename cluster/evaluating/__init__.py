@@ -1,0 +1,1 @@
+"""The evaluation job: any method's fused images scored over an archive."""

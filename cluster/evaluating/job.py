@@ -1,0 +1,217 @@
+"""Any method's fused images scored over an archive: index, listings, one step on Ray Data, tables.
+
+    load_index - list each method's images -> score_pair -> scores, problems, tables of means
+
+Nothing is averaged over in silence: a pair that a method lacks, or has in a wrong size, is a row of
+problems.parquet and counted beside the means.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, cast
+
+import pandas as pd
+
+from cluster.archive.pair_index import load_index, split_extension
+from cluster.evaluating import score_table
+from cluster.evaluating.scoring import Method, score_pair
+from cluster.fusing.config import REFERENCES, EvaluateConfig
+from cluster.fusing.report import duration
+from cluster.storage import fused_store
+from cluster.storage import objects as storage
+from dmnet_core import __version__
+from dmnet_core.metrics import METRICS
+from dmnet_core.ranges import check_range_policy
+
+if TYPE_CHECKING:
+    import ray.data
+
+Row = dict[str, Any]
+SCORE_COLUMNS = {
+    "pair_id": "str", "set": "str", "method": "str", **dict.fromkeys(METRICS, "float64"),
+    "height": "int64", "width": "int64", "seconds": "float64",
+}  # fmt: skip
+PROBLEM_COLUMNS = dict.fromkeys(("method", "pair_id", "set", "reason", "detail"), "str")
+PAIRS_PER_BLOCK = 8
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate` found."""
+
+    text: str
+    """The tables of means as a terminal shows them."""
+    urls: dict[str, str]
+    """What was written."""
+    problem: str
+    """Why the job must not count as a success; empty where it may."""
+
+
+def evaluate(config: EvaluateConfig) -> Evaluation:
+    """Score every method over the index, and write every table.
+
+    Raises:
+        ValueError, OSError: an input, a setting or a URL is wrong; one line, nothing was written.
+    """
+    start = time.monotonic()
+    config = replace(
+        config,
+        index_url=storage.absolute_url(config.index_url),
+        output_url=storage.absolute_url(config.output_url),
+    )
+    check_range_policy(config.range_policy)
+    pairs, unmatched = load_index(config.index_url)
+    pairs = pairs.head(config.limit) if config.limit else pairs
+    pairs = pairs.assign(set=pairs["set"].astype("str").fillna("") if "set" in pairs else "")
+    methods = [_find_method(name, url) for name, url in config.fused]
+    places, problems = _find_images(methods, pairs, limited=config.limit is not None)
+    if config.references:
+        methods += [Method(name, "reference", "") for name in REFERENCES]
+        for found in places.values():
+            found |= dict.fromkeys(REFERENCES, "")
+    rows = pairs[["pair_id", "ir_url", "vis_url", "set"]].assign(
+        places=[json.dumps(places[name]) for name in pairs["pair_id"]]
+    )
+    scored: list[Row] = []
+    for row in _score(config, rows, tuple(methods)):
+        (problems if row["reason"] else scored).append(row)
+    scores = storage.typed_frame(scored, SCORE_COLUMNS).sort_values(
+        ["method", "pair_id"], ignore_index=True
+    )
+    problem_frame = storage.typed_frame(problems, PROBLEM_COLUMNS)
+    return _write(config, scores, problem_frame, [m.name for m in methods], pairs, unmatched, start)
+
+
+def _find_method(name: str, url: str) -> Method:
+    """Say what lies at a URL: an output of fuse_archive, its store, or a folder of images."""
+    url = storage.absolute_url(url)
+    for store in (storage.join_url(url, "fused.zarr"), url):
+        if fused_store.read_store_attributes(store) is not None:
+            return Method(name, "store", store)
+    return Method(name, "images", url)
+
+
+def _find_images(
+    methods: list[Method], pairs: pd.DataFrame, *, limited: bool
+) -> tuple[dict[str, dict[str, str]], list[Row]]:
+    """Return by pair and method where the fused image is, and a row for each that is not as expected.
+
+    Args:
+        methods: stores and folders.
+        pairs: of the index.
+        limited: whether the index has more pairs, so that others' images are no surprise.
+    """
+    sets: dict[str, str] = dict(zip(pairs["pair_id"], pairs["set"], strict=True))
+    places: dict[str, dict[str, str]] = {name: {} for name in sets}
+    problems: list[Row] = []
+    for method in methods:
+        found: dict[str, list[str]] = {}
+        if method.kind == "store":
+            ids = {fused_store.escape_pair_id(name): name for name in sets}
+            for path in fused_store.list_fused(method.url):
+                found.setdefault(ids.get(path, path), []).append(path)
+        else:
+            for file in storage.list_files(method.url):
+                found.setdefault(split_extension(file.path)[0], []).append(file.url)
+
+        def problem(name: str, reason: str, detail: str, by: str = method.name) -> None:
+            row = {"method": by, "pair_id": name, "set": sets.get(name, "")}
+            problems.append(row | {"reason": reason, "detail": detail})
+
+        for name in sorted(found.keys() | sets.keys()):
+            urls = [storage.redact_url(url) for url in sorted(found.get(name, []))]
+            if name not in sets:
+                if not limited:
+                    problem(name, "extra", f"{', '.join(urls)}: no pair of the index has this name")
+            elif not urls:
+                problem(name, "missing", f"nothing of this name in {storage.redact_url(method.url)}")
+            elif len(urls) > 1:
+                problem(name, "ambiguous", f"several files of this name: {', '.join(urls)}")
+            else:
+                places[name][method.name] = found[name][0]
+    return places, problems
+
+
+def _score(config: EvaluateConfig, rows: pd.DataFrame, methods: tuple[Method, ...]) -> Iterable[Row]:
+    """Send the pairs through Ray Data; yield a row for each pair and method."""
+    from cluster.runtime.session import ray_session  # as Ray itself: not before the inputs are checked
+
+    with ray_session(config.ray_address, 0):
+        for batch in _dataset(config, rows, methods).iter_batches(
+            batch_size=None, prefetch_batches=0, batch_format="pyarrow"
+        ):
+            yield from cast(Any, batch).to_pylist()
+
+
+def _dataset(config: EvaluateConfig, rows: pd.DataFrame, methods: tuple[Method, ...]) -> ray.data.Dataset:
+    from cluster.runtime.session import dataset_of
+
+    options = {
+        "methods": methods,
+        "stretch": config.stretch,
+        "range_policy": config.range_policy,
+        "max_pixels": config.max_pixels,
+    }
+    # One CPU, one thread: pairs side by side need no threads within.
+    dataset = dataset_of([rows], len(rows), PAIRS_PER_BLOCK, num_cpus=1)
+    return dataset.flat_map(cast(Any, score_pair), fn_kwargs=options, num_cpus=1)
+
+
+def _write(
+    config: EvaluateConfig,
+    scores: pd.DataFrame,
+    problems: pd.DataFrame,
+    methods: list[str],
+    pairs: pd.DataFrame,
+    unmatched: list[Row],
+    start: float,
+) -> Evaluation:
+    means = score_table.means(scores, problems, methods)
+    heading = score_table.heading(config.stretch)
+    warning = score_table.warning(problems)
+    urls = {
+        name: storage.join_url(config.output_url, file)
+        for name, file in {
+            "scores": "scores.parquet",
+            "problems": "problems.parquet",
+            "table": "table.md",
+            "csv": "table.csv",
+            "record": "evaluation.json",
+        }.items()
+    }
+    storage.write_table(urls["scores"], scores)
+    storage.write_table(urls["problems"], problems)
+    storage.put_bytes(urls["table"], score_table.markdown(means, heading, warning).encode())
+    storage.put_bytes(urls["csv"], score_table.csv(means, config.stretch).encode())
+    settings = asdict(config)
+    settings["fused"] = {name: storage.redact_url(url) for name, url in config.fused}
+    record = {
+        "config": {
+            name: storage.redact_url(value) if name.endswith("_url") else value
+            for name, value in settings.items()
+        },
+        "pairs": len(pairs),
+        "names_without_a_partner": len(unmatched),
+        "scored": scores["method"].value_counts().to_dict(),
+        "problems": [
+            {"method": method, "reason": reason, "count": int(count)}
+            for (method, reason), count in problems.groupby(["method", "reason"]).size().items()
+        ],
+        "seconds": round(time.monotonic() - start, 3),
+        "versions": {"dmnet-archive": __version__, **{n: version(n) for n in ("ray", "torch")}},
+    }  # fmt: skip
+    storage.put_bytes(urls["record"], json.dumps(record, indent=1).encode())
+    lacking = [
+        f"{name} lacks scores of {count} of {len(pairs)} pairs"
+        for name, count in problems[problems["reason"] != "extra"]["method"].value_counts().items()
+        if count > config.max_missing * len(pairs)
+    ]
+    text = score_table.terminal(means, heading, warning)
+    text += f"\n{len(pairs)} pairs, {duration(time.monotonic() - start)}"
+    problem = f"{'; '.join(lacking)}: see {storage.redact_url(urls['problems'])}" if lacking else ""
+    return Evaluation(text, urls, problem)

@@ -1,0 +1,141 @@
+"""Tables of means as the papers print them: Markdown, CSV and the terminal.
+
+The best of each column is bold, the second underlined; where no such type is to be had (a log), they
+carry ** and *. All eleven metrics are better when higher.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import sys
+
+import pandas as pd
+
+from cluster.text.plain_text import printable
+from dmnet_core.metrics import METRICS
+
+DECIMALS = dict.fromkeys(METRICS, 3) | {"EN": 2, "SD": 2, "SF": 2, "AG": 2}
+ALL = "all sets"
+
+
+def means(scores: pd.DataFrame, problems: pd.DataFrame, methods: list[str]) -> pd.DataFrame:
+    """Return one row a set and method: set, method, pairs, without, and the metrics' means.
+
+    Args:
+        scores: pair_id, set, method and the metrics, one row a scored image.
+        problems: method, set and reason of those that have none.
+        methods: in the order of the table.
+    """
+    missing = problems[problems["reason"] != "extra"]
+    sets = sorted({*scores["set"], *missing["set"]})
+    groups = [(name, scores["set"] == name, missing["set"] == name) for name in sets]
+    if len(sets) != 1:
+        everything = (scores["set"].notna(), missing["set"].notna())
+        groups.append((ALL, *everything))
+    rows = []
+    for name, of_scores, of_missing in groups:
+        for method in methods:
+            mine = scores[of_scores & (scores["method"] == method)]
+            without = int((missing[of_missing]["method"] == method).sum())
+            row = {"set": name, "method": method, "pairs": len(mine), "without": without}
+            rows.append(row | mine[list(METRICS)].mean().to_dict())
+    return pd.DataFrame(rows)
+
+
+def heading(stretch: str) -> str:
+    """Return what the numbers are of."""
+    if stretch == "minmax":
+        return "Each fused image stretched to 0..255 before scoring (--stretch minmax)"
+    return "Fused images as they are, no stretch"
+
+
+def warning(problems: pd.DataFrame) -> str:
+    """Return which methods' images are not all scored, by reason; empty where all are."""
+    counts = problems.groupby(["method", "reason"]).size()
+    parts = [f"{method}: {count} {reason}" for (method, reason), count in counts.items()]
+    if not parts:
+        return ""
+    return f"Not scored, see problems.parquet, so means may be of different pairs: {'; '.join(parts)}"
+
+
+def markdown(table: pd.DataFrame, title: str, note: str) -> str:
+    """Return the table with the best bold and the second underlined, a section a set."""
+    lines = [title + "."]
+    for name, group in table.groupby("set", sort=False):
+        if name:
+            lines += ["", f"### {_literal(str(name))}"]
+        lines += ["", "| method | pairs | " + " | ".join(METRICS) + " |"]
+        lines += ["|---|---|" + "---|" * len(METRICS)]
+        for cells in _ranked(group, ("**", "**"), ("<u>", "</u>")):
+            lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join([*lines, *(["", _plain(note) + "."] if note else [])]) + "\n"
+
+
+def csv(table: pd.DataFrame, stretch: str) -> str:
+    """Return the table as CSV with full precision; no cell begins as a spreadsheet's formula does."""
+    buffer = io.StringIO()
+    safe = {name: [_no_formula(_plain(str(text))) for text in table[name]] for name in ("set", "method")}
+    table.assign(**safe, stretch=stretch).to_csv(buffer, index=False)
+    return buffer.getvalue()
+
+
+def terminal(table: pd.DataFrame, title: str, note: str) -> str:
+    """Return the table in columns, bold and underlined on a terminal."""
+    colours = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    best = ("\x1b[1m", "\x1b[0m") if colours else ("**", "")
+    second = ("\x1b[4m", "\x1b[0m") if colours else ("*", "")
+    lines = [title if colours else f"{title} (** best, * second)"]
+    width = max(len("method"), *map(len, table["method"]))
+    for name, group in table.groupby("set", sort=False):
+        lines += ["", *([_plain(str(name))] if name else [])]
+        lines.append(f"{'method':<{width}}  pairs " + " ".join(f"{n:>12}" for n in METRICS))
+        plain, marked = _ranked(group, ("", ""), ("", "")), _ranked(group, best, second)
+        for cells, shown in zip(plain, marked, strict=True):
+            hidden = [0 if not colours else len(b) - len(a) for a, b in zip(cells, shown, strict=True)]
+            row = [f"{shown[0]:<{width}}", f"{shown[1]:>5}"]
+            row += [f"{shown[i]:>{12 + hidden[i]}}" for i in range(2, len(shown))]
+            lines.append(f"{row[0]}  {row[1]} {' '.join(row[2:])}")
+    return "\n".join([*lines, *(["", _plain(note)] if note else [])])
+
+
+def _ranked(group: pd.DataFrame, best: tuple[str, str], second: tuple[str, str]) -> list[list[str]]:
+    """Return the cells of a set: method, pairs, metrics, with marks at the best and the second.
+
+    Ranks are of the values as printed, so equal cells are marked alike.
+    """
+    columns = []
+    for name in METRICS:
+        printed = group[name].round(DECIMALS[name])
+        order = sorted(printed.dropna().unique(), reverse=True)
+        cells = []
+        for value in printed:
+            text = "-" if pd.isna(value) else f"{value:.{DECIMALS[name]}f}"
+            marks = ("", "")
+            if len(order) > 1 and value == order[0]:
+                marks = best
+            elif len(order) > 2 and value == order[1]:
+                marks = second
+            cells.append(f"{marks[0]}{text}{marks[1]}")
+        columns.append(cells)
+    pairs = [
+        f"{row.pairs}" + (f" of {row.pairs + row.without}" if row.without else "")
+        for row in group.itertuples()
+    ]
+    return [list(cells) for cells in zip(group["method"], pairs, *columns, strict=True)]
+
+
+def _plain(text: str) -> str:
+    """Return text in ASCII that moves no cursor."""
+    return printable(text.encode("ascii", "backslashreplace").decode())
+
+
+def _literal(text: str) -> str:
+    """Return text that Markdown shows as it is: no markup, link, picture or HTML."""
+    escaped = re.sub(r"([\\`*_{}\[\]()#!|~:@.])", r"\\\1", _plain(text))
+    return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _no_formula(text: str) -> str:
+    return f"'{text}" if text.lstrip()[:1] in tuple("=+-@") else text

@@ -1,0 +1,141 @@
+"""The one step of an evaluation, as a plain function on rows: a pair's sources against every method.
+
+No Ray here. A row goes in and one row a method comes out, whatever happens: an error becomes its
+reason and detail.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cluster.archive.sources.frames import decode_image
+from cluster.fusing.steps.steps import explain
+from cluster.storage import fused_store
+from cluster.storage import objects as storage
+from dmnet_core.inference import fused_luminance, prepare_pair
+from dmnet_core.metrics import METRICS, fusion_metrics
+from dmnet_core.references import METHODS
+
+Row = dict[str, Any]
+NOT_SCORED = dict.fromkeys(METRICS, float("nan"))
+
+
+@dataclass(frozen=True)
+class Method:
+    """Where the fused images of one method are."""
+
+    name: str
+    kind: str
+    """reference (computed here), store (our Zarr store) or images."""
+    url: str
+    """Of the store or the folder; empty for a reference."""
+
+
+def score_pair(
+    row: Row, *, methods: tuple[Method, ...], stretch: str, range_policy: str, max_pixels: int
+) -> list[Row]:
+    """Score each method's fused image of one pair.
+
+    In:  pair_id, ir_url, vis_url, set (str), places (JSON: by method the image's URL or the group
+         of the store; a method without one has no fused image of this pair and gives no row).
+    Out: a row for each method: pair_id, set, method, height, width, EN, SD, ... (NaN where reason is
+         set), reason, detail, seconds.
+    """
+    places: dict[str, str] = json.loads(row["places"])
+    start = time.perf_counter()
+    try:
+        sources = _sources(row, range_policy, max_pixels)
+    # The edge of the step: one bad pair must not end the run of a million.
+    except Exception as error:
+        reason, detail = explain(error)
+        return [
+            _row(row, method, reason=reason, detail=f"source: {detail}")
+            for method in methods
+            if method.name in places
+        ]
+    read_s = time.perf_counter() - start
+    rows = []
+    for method in methods:
+        if method.name not in places:
+            continue
+        start = time.perf_counter()
+        try:
+            fused = _fused(method, places[method.name], sources, stretch, max_pixels)
+            if fused.shape != sources[0].shape:
+                detail = (
+                    f"the fused image is {fused.shape[2]} x {fused.shape[3]} px and its sources are "
+                    f"{sources[0].shape[2]} x {sources[0].shape[3]} px (height x width)"
+                )
+                rows.append(_row(row, method, reason="wrong_size", detail=detail))
+                continue
+            values = fusion_metrics(*sources, fused)
+        except Exception as error:
+            reason, detail = explain(error)
+            rows.append(_row(row, method, reason=reason, detail=f"fused: {detail}"))
+            continue
+        scores = {name: float(value) for name, value in values.items()}
+        seconds = read_s + time.perf_counter() - start
+        rows.append(_row(row, method, size=fused.shape[2:], scores=scores, seconds=seconds))
+    return rows
+
+
+def _sources(row: Row, range_policy: str, max_pixels: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return ir and vis as (1, 1, H, W) grey levels."""
+    ir, vis = (
+        decode_image(storage.read_bytes(row[f"{side}_url"]), max_pixels=max_pixels)
+        for side in ("ir", "vis")
+    )
+    pair = prepare_pair(ir, vis, range_policy)
+    return _levels(pair.ir), _levels(pair.vis)
+
+
+def _fused(
+    method: Method,
+    place: str,
+    sources: tuple[torch.Tensor, torch.Tensor],
+    stretch: str,
+    max_pixels: int,
+) -> torch.Tensor:
+    """Return a method's image of a pair as (1, 1, H, W) grey levels."""
+    if method.kind == "reference":
+        fused = METHODS[method.name](*sources)[0, 0].numpy() / 255
+        return _levels(fused_luminance(fused.clip(0, 1), stretch))
+    if method.kind == "store":
+        image = fused_store.read_fused(method.url, place, max_pixels=max_pixels)
+    else:
+        image = decode_image(storage.read_bytes(place), max_pixels=max_pixels)
+    return _levels(fused_luminance(image, stretch))
+
+
+def _levels(image: NDArray[np.float32]) -> torch.Tensor:
+    return torch.from_numpy(np.rint(image * 255))[None, None]  # (1, 1, H, W)
+
+
+def _row(
+    row: Row,
+    method: Method,
+    *,
+    size: tuple[int, ...] = (0, 0),
+    scores: dict[str, float] = NOT_SCORED,
+    reason: str = "",
+    detail: str = "",
+    seconds: float = 0.0,
+) -> Row:
+    return {
+        "pair_id": row["pair_id"],
+        "set": row["set"],
+        "method": method.name,
+        "height": size[0],
+        "width": size[1],
+        **scores,
+        "reason": reason,
+        "detail": detail,
+        "seconds": seconds,
+    }

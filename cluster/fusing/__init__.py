@@ -1,0 +1,1 @@
+"""The fusing job: plan, steps, ledger, results."""

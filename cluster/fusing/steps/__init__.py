@@ -1,0 +1,1 @@
+"""The three steps that a pair goes through: read, fuse, write."""

@@ -1,0 +1,1 @@
+"""Bytes and tables: the only room that knows fsspec, pyarrow, duckdb and zarr."""

@@ -1,0 +1,242 @@
+"""The Zarr store of fused images: one group a pair, one shard a window, put as whole objects.
+
+The only module that knows zarr. The arrays are built in memory and put through storage, so that a
+reader sees the whole of one or nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import ZstdCodec
+from zarr.core.buffer import Buffer, default_buffer_prototype
+from zarr.storage import MemoryStore
+
+from cluster.storage import objects as storage
+
+CHUNK = 256
+"""Pixels on a side of a Zarr chunk; a shard is the whole window, rounded up to chunks."""
+MAX_SEGMENT_BYTES = 180
+"""Longest escaped segment of a pair_id; local file systems end at 255."""
+PLAIN_CHARACTERS = frozenset(
+    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.+=,@()"
+)
+MAX_BANDS = 4
+WHOLE = {
+    "array": ("/fused/zarr.json",),
+    "shard": ("/fused/c/0/0", "/fused/c/0/0/0"),
+    "group": ("/zarr.json",),
+}
+"""How the keys of a pair's three objects end, by what they are."""
+RESERVED_SEGMENTS = frozenset({"fused", "c", "zarr.json"})
+
+
+def escape_pair_id(pair_id: str) -> str:
+    """Return the group of a pair below the store: no name leaves it, no two pairs share one.
+
+    Each segment between slashes keeps letters, digits and -_.+=,@() and has every other byte as
+    %XX; a leading dot and Zarr's own names are escaped too. A long segment is cut, with its digest.
+    """
+    return "/".join(_escape_segment(segment) for segment in pair_id.split("/"))
+
+
+def create_store(store_url: str, attributes: dict[str, Any]) -> None:
+    """Write the root group with its attributes."""
+    _put_group(store_url, attributes)
+
+
+def create_parent_groups(store_url: str, zarr_paths: Iterable[str]) -> None:
+    """Write the groups between the root and the pairs' groups that are not there yet."""
+    parents: set[str] = set()
+    for path in zarr_paths:
+        while "/" in path and (path := path.rpartition("/")[0]) not in parents:
+            parents.add(path)
+
+    def create(path: str) -> None:
+        url = storage.join_url(store_url, path)
+        if not storage.exists(storage.join_url(url, "zarr.json")):
+            _put_group(url, {})
+
+    with ThreadPoolExecutor(storage.NUM_THREADS) as pool:
+        list(pool.map(create, sorted(parents)))
+
+
+def read_store_attributes(store_url: str) -> dict[str, Any] | None:
+    """Return the root group's attributes, None where there is no store."""
+    try:
+        data = storage.read_bytes(storage.join_url(store_url, "zarr.json"))
+    except FileNotFoundError:
+        return None
+    try:
+        attributes: dict[str, Any] = json.loads(data)["attributes"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise storage.StorageError(
+            f"store {storage.redact_url(store_url)!r} has a zarr.json that is no Zarr v3 group, expected "
+            "one that this job wrote: give another --output"
+        ) from error
+    return attributes
+
+
+def write_fused(
+    store_url: str, zarr_path: str, pixels: NDArray[np.generic], attributes: dict[str, Any]
+) -> int:
+    """Write the group of a pair with its array `fused`, and return the bytes stored.
+
+    The window is one shard, one object, put whole before the metadata that names it; running it
+    twice leaves the same.
+
+    Args:
+        store_url: of the store.
+        zarr_path: as of `escape_pair_id`.
+        pixels: (H, W) or (H, W, bands).
+        attributes: of the group.
+    """
+    height, width, *bands = pixels.shape
+    shard = (-(-height // CHUNK) * CHUNK, -(-width // CHUNK) * CHUNK, *bands)
+    stored: dict[str, Buffer] = {}
+    store = MemoryStore(stored)
+    group = zarr.create_group(store, attributes=attributes)
+    array = group.create_array(
+        "fused",
+        shape=pixels.shape,
+        dtype=pixels.dtype,
+        chunks=(CHUNK, CHUNK, *bands),
+        shards=shard,
+        compressors=ZstdCodec(level=3),
+        dimension_names=("y", "x", "band")[: pixels.ndim],
+        # Else zeros are not stored, and the pixels of an earlier run would stay.
+        config={"write_empty_chunks": True},
+    )
+    array[:] = pixels
+    objects = {key: value.to_bytes() for key, value in stored.items()}
+    group_url = storage.join_url(store_url, zarr_path)
+    ordered = sorted(objects, key=lambda key: (key.endswith("zarr.json"), key.count("/") == 0))
+    if not storage.is_remote(store_url) and _changed_rank(storage.local_path(group_url), pixels.ndim):
+        _remove_tree(storage.local_path(storage.join_url(group_url, "fused", "c")))
+    for key in ordered:
+        storage.put_bytes(storage.join_url(group_url, key), objects[key])
+    return sum(map(len, objects.values()))
+
+
+def delete_fused(store_url: str, zarr_path: str) -> None:
+    """Remove the pixels of a pair and, where no pair lies below it, its group."""
+    group_url = storage.join_url(store_url, zarr_path)
+    found = [file for file in storage.list_parts(group_url) if file.path != "zarr.json"]
+    own = [file for file in found if file.path.startswith(("fused/", storage.HALF_PUT))]
+    if not own:
+        return  # its group, where there is one, is the parent of others
+    for file in sorted(own, key=lambda file: not file.path.endswith("zarr.json")):
+        storage.delete(file.url)
+    if len(own) == len(found):
+        storage.delete(storage.join_url(group_url, "zarr.json"))
+    if not storage.is_remote(store_url):
+        _remove_empty_folders(storage.local_path(group_url))
+
+
+def list_fused(store_url: str) -> list[str]:
+    """Return the zarr_path of every pair that a store has pixels of."""
+    end = "/fused/zarr.json"
+    paths = [file.path for file in storage.list_files(store_url)]
+    return [path.removesuffix(end) for path in paths if path.endswith(end)]
+
+
+def list_whole(store_url: str) -> set[str]:
+    """Return the zarr_path of every pair whose group, array and shard are all there and not empty."""
+    found: dict[str, set[str]] = {}
+    for file in storage.list_parts(store_url):
+        if file.size == 0:
+            continue
+        for name, ends in WHOLE.items():
+            if path := next((file.path[: -len(end)] for end in ends if file.path.endswith(end)), ""):
+                found.setdefault(path, set()).add(name)
+                break
+    return {path for path, names in found.items() if len(names) == len(WHOLE)}
+
+
+def read_fused(
+    store_url: str, zarr_path: str, *, max_pixels: int | None = None
+) -> NDArray[np.generic]:
+    """Return the pixels of a pair.
+
+    Raises:
+        FileNotFoundError: there are none.
+        StorageError: the array is no fused image, or has more than max_pixels.
+    """
+    group_url = storage.join_url(store_url, zarr_path)
+    metadata = storage.read_bytes(storage.join_url(group_url, "fused", "zarr.json"))
+    shape = _array_shape(storage.join_url(group_url, "fused"), metadata)
+    if max_pixels is not None and shape[0] * shape[1] > max_pixels:
+        raise storage.StorageError(
+            f"array {storage.redact_url(group_url)!r} has {shape[0]} x {shape[1]} pixels, expected at "
+            f"most {max_pixels}: raise --max-pixels where memory allows"
+        )
+    rank = len(shape)
+    shard_key = "/".join(["c", *"0" * rank])
+    shard = storage.read_bytes(storage.join_url(group_url, "fused", shard_key))
+    new_buffer = default_buffer_prototype().buffer.from_bytes
+    stored = {"zarr.json": new_buffer(metadata), shard_key: new_buffer(shard)}
+    pixels: NDArray[np.generic] = np.asarray(zarr.open_array(MemoryStore(stored), mode="r")[:])
+    return pixels
+
+
+def _array_shape(url: str, metadata: bytes) -> list[int]:
+    try:
+        shape: list[int] = [int(side) for side in json.loads(metadata)["shape"]]
+    except (ValueError, KeyError, TypeError):
+        shape = []
+    if len(shape) not in (2, 3) or any(bands > MAX_BANDS for bands in shape[2:]):
+        raise storage.StorageError(
+            f"{storage.redact_url(url)!r} has a zarr.json of no (y, x) or (y, x, band) array, expected "
+            "one that jobs/fuse_archive.py wrote: fuse the pair again"
+        )
+    return shape
+
+
+def _put_group(url: str, attributes: dict[str, Any]) -> None:
+    document = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
+    storage.put_bytes(storage.join_url(url, "zarr.json"), json.dumps(document).encode())
+
+
+def _changed_rank(group_path: str, rank: int) -> bool:
+    """Return whether the pair lies there with another number of dimensions (grey or colour)."""
+    place = os.path.join(group_path, "fused", "c", "0", "0")
+    return os.path.exists(place) and os.path.isdir(place) != (rank == 3)
+
+
+def _remove_tree(path: str) -> None:
+    for folder, folders, files in os.walk(path, topdown=False):
+        for name in files:
+            os.unlink(os.path.join(folder, name))
+        for name in folders:
+            os.rmdir(os.path.join(folder, name))
+
+
+def _remove_empty_folders(path: str) -> None:
+    for folder, _, _ in os.walk(path, topdown=False):
+        if not os.listdir(folder):
+            os.rmdir(folder)
+
+
+def _escape_segment(segment: str) -> str:
+    data = segment.encode("utf-8", "surrogateescape")
+    if segment in RESERVED_SEGMENTS:
+        escaped = f"%{data[0]:02X}{segment[1:]}"
+    else:
+        plain = [chr(byte) if chr(byte) in PLAIN_CHARACTERS else f"%{byte:02X}" for byte in data]
+        if plain and plain[0] == ".":
+            plain[0] = "%2E"
+        if plain[:2] == ["_", "_"]:
+            plain[0] = "%5F"  # Zarr keeps names with two leading underscores for itself
+        escaped = "".join(plain) or "%"
+    if len(escaped) > MAX_SEGMENT_BYTES:
+        # "%%" is in no other escaped segment, so a cut one can't meet a whole one
+        return f"{escaped[: MAX_SEGMENT_BYTES - 66]}%%{sha256(data).hexdigest()}"
+    return escaped

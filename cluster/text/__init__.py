@@ -1,0 +1,1 @@
+"""Text for people: printable lines, the run's log, units."""

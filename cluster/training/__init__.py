@@ -1,0 +1,1 @@
+"""The training job: DMNet's two stages on Ray Train."""

@@ -1,0 +1,288 @@
+"""Two-stage training of DMNet on Ray Train: indexes, decoding on Ray Data, workers, closing table.
+
+    load_index - hold out - decode_pair (Ray Data) -> train_loop on every worker (Ray Train)
+
+Stage I trains the autoencoder and DM side by side, stage II everything from stage I's weights. The
+same command goes on from the last epoch's checkpoint, whatever ended the run before.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, cast
+
+import pandas as pd
+
+from cluster.archive.keys import URLS
+from cluster.archive.pair_index import load_index
+from cluster.fusing.config import TrainConfig
+from cluster.storage import objects as storage
+from cluster.training.crops import crops_at, decode_pair
+from dmnet_core.checkpoint import load_checkpoint
+
+if TYPE_CHECKING:
+    import ray.data
+
+Row = dict[str, Any]
+RUN_NAME = "ray"
+"""Folder of Ray Train's checkpoints below the output."""
+MAX_FAILURES = 3
+"""Workers lost in one run before it gives up."""
+NUM_CHECKPOINTS = 2
+PAIRS_PER_BLOCK = 16
+"""Decoded by one task."""
+MAX_SAID = 5
+"""Unreadable pairs that are named."""
+POLL_S = 1.0
+FIXED = ("preset", "without", "seed", "validation_pairs", "index_urls")
+"""Settings that a training can't change half way."""
+
+
+@dataclass(frozen=True)
+class TrainingReport:
+    """How a training ended."""
+
+    history: pd.DataFrame
+    """One row an epoch, of all runs."""
+    num_pairs: int
+    """Trained on."""
+    urls: dict[str, str]
+    """What was written."""
+    problem: str
+    """Why it must not count as done; empty where it may."""
+
+
+def train_dmnet(config: TrainConfig) -> TrainingReport:
+    """Train, or go on with a training, until its epochs, steps or minutes are over.
+
+    Raises:
+        ValueError, OSError: an input, a setting or a URL is wrong; one line.
+    """
+    config = replace(
+        config,
+        index_urls=tuple(storage.absolute_url(url) for url in config.index_urls),
+        output_url=storage.absolute_url(config.output_url),
+        checkpoint_url=config.checkpoint_url and storage.absolute_url(config.checkpoint_url),
+    )
+    pairs = pd.concat([load_index(url)[0] for url in config.index_urls], ignore_index=True)
+    pairs = pairs[["pair_id", "ir_url", "vis_url"]]
+    held_out, rest = hold_out(pairs, config)
+    _check_start(config)
+    _check_same_training(config)
+    urls = {
+        name: storage.join_url(config.output_url, file)
+        for name, file in {
+            "weights": "dmnet.safetensors",
+            "history": "history.csv",
+            "panel": "panel.png",
+            "tensorboard": "tensorboard",
+        }.items()
+    }
+    not_finite_url = storage.join_url(config.output_url, "not_finite.json")
+    storage.delete(not_finite_url)
+    printer = _EpochPrinter(urls["history"])
+    num_pairs = _run(config, rest, held_out, printer)
+    problem = ""
+    if storage.exists(not_finite_url):
+        note = json.loads(storage.read_bytes(not_finite_url))
+        problem = (
+            f"training stopped at step {note['step']} (stage {note['stage']}): the loss of pairs "
+            f"{', '.join(map(repr, note['pair_ids']))} is not finite, expected a number: look at these "
+            "pairs, lower --learning-rate, or give --clip 1; the same command goes on from the epoch "
+            "before"
+        )
+    return TrainingReport(_read_history(urls["history"]), num_pairs, urls, problem)
+
+
+def hold_out(pairs: pd.DataFrame, config: TrainConfig) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the validation pairs and the rest; which ones depends on their names and the seed."""
+    order = [sha256(f"{config.seed}/{name}".encode()).digest() for name in pairs["pair_id"]]
+    places = sorted(range(len(pairs)), key=order.__getitem__)
+    held_out, rest = places[: config.validation_pairs], sorted(places[config.validation_pairs :])
+    if not rest:
+        raise ValueError(
+            f"the index has {len(pairs)} pairs, expected more than --validation-pairs "
+            f"({config.validation_pairs})"
+        )
+    return pairs.iloc[held_out], pairs.iloc[rest]
+
+
+def _check_start(config: TrainConfig) -> None:
+    """Refuse weights that do not fit, or are missing, before any worker starts."""
+    if config.checkpoint_url is None:
+        alone = not config.epochs[0] and "two-stage" not in config.without
+        if alone and not storage.exists(storage.join_url(config.output_url, "history.csv")):
+            raise ValueError(
+                "stage 2 alone has nothing to begin with, expected the weights of stage 1: give "
+                "--checkpoint, or the --output where --stage 1 was trained, or --without two-stage"
+            )
+        return
+    from cluster.training.loop import network_config
+
+    name = storage.redact_url(config.checkpoint_url)
+    try:
+        given = load_checkpoint(storage.read_bytes(config.checkpoint_url)).model.config
+    except FileNotFoundError as error:
+        raise ValueError(f"--checkpoint {name!r} is not there, expected .safetensors") from error
+    wanted = network_config(config)
+    if given != wanted:
+        raise ValueError(
+            f"--checkpoint {name!r} is of another network ({given}), expected {wanted}: give the "
+            "--preset and --without that it was trained with"
+        )
+
+
+def _check_same_training(config: TrainConfig) -> None:
+    """Refuse to go on with another training than the one that the output holds."""
+    url = storage.join_url(config.output_url, "training.json")
+    wanted = {name: getattr(config, name) for name in FIXED}
+    wanted["index_urls"] = [storage.redact_url(index) for index in config.index_urls]
+    wanted = json.loads(json.dumps(wanted))
+    if not storage.exists(url):
+        storage.put_bytes(url, json.dumps(wanted, indent=1).encode())
+        return
+    stored = json.loads(storage.read_bytes(url))
+    for name, value in wanted.items():
+        if stored.get(name) != value:
+            raise ValueError(
+                f"--output {storage.redact_url(config.output_url)!r} holds a training whose {name} is "
+                f"{stored.get(name)!r}, but now it is {value!r}: give another --output"
+            )
+
+
+def _run(
+    config: TrainConfig, pairs: pd.DataFrame, held_out: pd.DataFrame, printer: _EpochPrinter
+) -> int:
+    """Start Ray, decode and train; return how many pairs were trained on."""
+    import ray.data
+    import ray.train
+    from ray.train.torch import TorchTrainer
+
+    from cluster.runtime.session import ray_session
+    from cluster.training.loop import train_loop
+
+    claimed = config.num_workers * config.cpus_per_worker
+    with ray_session(config.ray_address, claimed):
+        ray.data.DataContext.get_current().execution_options.preserve_order = True  # the seed decides
+        trained, num_pairs = _decode(pairs, "trained")
+        validated, num_held_out = _decode(held_out, "validated")
+        if not num_pairs:
+            raise ValueError("no pair of the index can be read, expected images: see the lines above")
+        least = crops_at(max(config.crop_sides), config, world=1)
+        if num_pairs * config.crops_per_pair < least:
+            raise ValueError(
+                f"an epoch of {num_pairs} pairs has fewer crops than a step ({least}): lower "
+                "--batch-size or raise --crops-per-pair"
+            )
+        datasets = {"train": trained.repartition(max(8, 2 * config.num_workers)).materialize()}
+        if num_held_out:
+            datasets["validation"] = validated.materialize()
+        del trained, validated  # and with them what they were made of
+        print(
+            f"{num_pairs} pairs to train on, {num_held_out} held out, "
+            f"{len(pairs) + len(held_out) - num_pairs - num_held_out} unreadable",
+            flush=True,
+        )
+        filesystem, path = storage.arrow_filesystem(config.output_url)
+        trainer = TorchTrainer(
+            train_loop,
+            train_loop_config={
+                "config": config,
+                "num_pairs": num_pairs,
+                "num_held_out": num_held_out,
+            },
+            datasets=cast(Any, datasets),
+            dataset_config=ray.train.DataConfig(datasets_to_split=["train"]),
+            scaling_config=ray.train.ScalingConfig(
+                num_workers=config.num_workers,
+                use_gpu=config.use_gpu,
+                resources_per_worker={"CPU": 1, **({"GPU": 1} if config.use_gpu else {})},
+            ),
+            run_config=ray.train.RunConfig(
+                name=RUN_NAME,
+                storage_path=path,
+                storage_filesystem=filesystem,
+                failure_config=ray.train.FailureConfig(max_failures=MAX_FAILURES),
+                checkpoint_config=ray.train.CheckpointConfig(num_to_keep=NUM_CHECKPOINTS),
+            ),
+        )
+        with printer:
+            try:
+                trainer.fit()
+            except ray.train.TrainingFailedError as error:
+                raise ValueError(f"training failed: {' '.join(str(error).split())[-600:]}") from error
+    return num_pairs
+
+
+def _decode(pairs: pd.DataFrame, used: str) -> tuple[ray.data.Dataset, int]:
+    """Return the pairs that can be read, decoded, and how many; say which can't.
+
+    Args:
+        pairs: of the index.
+        used: what for, "trained" or "validated".
+    """
+    from cluster.runtime.session import dataset_of
+
+    named = dataset_of([pairs[["pair_id", *URLS]]], len(pairs), PAIRS_PER_BLOCK, num_cpus=1)
+    decoded = named.map(cast(Any, decode_pair), num_cpus=1).materialize()
+    bad = decoded.filter(cast(Any, _is_bad)).select_columns(["pair_id", "reason"]).take_all()
+    for row in bad[:MAX_SAID]:
+        print(f"  not {used} on: {row['pair_id']!r}: {row['reason']}", flush=True)
+    return decoded.filter(cast(Any, _is_good)), len(pairs) - len(bad)
+
+
+def _is_bad(row: Row) -> bool:
+    return bool(row["reason"])
+
+
+def _is_good(row: Row) -> bool:
+    return not row["reason"]
+
+
+class _EpochPrinter:
+    """Prints a line for each epoch that the workers add to the history."""
+
+    def __init__(self, history_url: str) -> None:
+        self.history_url = history_url
+        self.printed = len(_read_history(history_url))
+        self.stopped = threading.Event()
+        self.thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> None:
+        self.thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stopped.set()
+        self.thread.join()
+        self._print_new()
+
+    def _watch(self) -> None:
+        while not self.stopped.wait(POLL_S):
+            try:
+                self._print_new()
+            except (OSError, ValueError):
+                continue  # the store is away for a moment; the line comes with the next look
+
+    def _print_new(self) -> None:
+        history = _read_history(self.history_url)
+        for _, row in history.iloc[self.printed :].iterrows():
+            losses = [f"{n} {row[n]:.4f}" for n in history if n.startswith("L_") and pd.notna(row[n])]
+            shown = [f"{n} {row[n]:.3g}" for n in ("SF", "MI", "VIF", "Qabf") if n in history]
+            print(
+                f"epoch {row['epoch']:.0f}  stage {'I' * int(row['stage'])}  step {row['step']:.0f}  "
+                f"{row['minutes']:.1f} min  {row['crops_per_s']:.2f} crops/s  "
+                f"{'  '.join(losses)}  {'  '.join(shown)}",
+                flush=True,
+            )
+        self.printed = max(self.printed, len(history))
+
+
+def _read_history(url: str) -> pd.DataFrame:
+    try:
+        return pd.read_csv(io.BytesIO(storage.read_bytes(url)))
+    except FileNotFoundError:
+        return pd.DataFrame()

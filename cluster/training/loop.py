@@ -1,0 +1,372 @@
+"""What one training worker does: crops in, steps of Adam, a checkpoint an epoch.
+
+Every worker runs `train_loop` with its share of the pairs; DDP averages their gradients. After each
+epoch the first worker saves and reports; whatever dies, Ray Train starts the loop again from there.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import tempfile
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+import ray.train
+import ray.train.torch
+import torch
+import torch.distributed
+from tensorboardX import SummaryWriter  # type: ignore[import-untyped]
+from torch import Tensor
+
+from cluster.fusing import report
+from cluster.fusing.config import TrainConfig
+from cluster.storage import objects as storage
+from cluster.training.crops import crop_batches, middle_of
+from dmnet_core import __version__
+from dmnet_core.checkpoint import load_checkpoint, save_checkpoint
+from dmnet_core.inference import PreparedPair, fuse_prepared
+from dmnet_core.losses import Chance, LossWeights, StageLoss
+from dmnet_core.metrics import METRICS, fusion_metrics
+from dmnet_core.model import DMNet, DMNetConfig
+from dmnet_core.ranges import from_unit
+
+Row = dict[str, Any]
+FINAL_SHARE = 0.02
+"""Of the peak learning rate, at the end of the cosine."""
+
+
+@dataclass
+class Progress:
+    """Where a training stands."""
+
+    epochs: list[int] = field(default_factory=lambda: [0, 0])
+    """Of stage I and stage II that are done, all runs together; so the next two."""
+    steps: list[int] = field(default_factory=lambda: [0, 0])
+    seconds: list[float] = field(default_factory=lambda: [0.0, 0.0])
+    cpu_seconds: float = 0.0
+    """Of the first worker."""
+    history: list[dict[str, float]] = field(default_factory=list)
+    """One row an epoch."""
+
+    @property
+    def epoch(self) -> int:
+        """Epochs that are done, of both stages."""
+        return sum(self.epochs)
+
+    @property
+    def step(self) -> int:
+        """Steps that are done, of both stages."""
+        return sum(self.steps)
+
+    def share(self, config: TrainConfig) -> float:
+        """Return how much of the wanted stages is done, in [0, 1]: by epochs, steps or time."""
+        wanted = [stage for stage, epochs in enumerate(stage_epochs(config)) if epochs]
+
+        def done(counts: list[Any]) -> float:
+            return float(sum(counts[stage] for stage in wanted))
+
+        shares = [done(self.epochs) / sum(config.epochs)]
+        if config.max_steps:
+            shares.append(done(self.steps) / config.max_steps)
+        if config.max_minutes:
+            shares.append(done(self.seconds) / 60 / config.max_minutes)
+        return min(1.0, max(shares))
+
+
+def network_config(config: TrainConfig) -> DMNetConfig:
+    """Return the network that a training is of."""
+    preset = DMNetConfig.compact() if config.preset == "compact" else DMNetConfig.paper()
+    without = [part for part in config.without if part != "two-stage"]
+    return DMNetConfig.from_dict(preset.to_dict() | {"without": without})
+
+
+def stage_epochs(config: TrainConfig) -> tuple[int, int]:
+    """Return the epochs of both stages; without the two stages all are of stage II (AE1)."""
+    return (0, sum(config.epochs)) if "two-stage" in config.without else config.epochs
+
+
+def train_loop(options: dict[str, Any]) -> None:
+    """Train until the epochs, steps or minutes are over.
+
+    Args:
+        options: config (TrainConfig), num_pairs (int), num_held_out (int). Beside them the datasets
+            "train" and, where a pair is held out, "validation": rows of `decode_pair`.
+    """
+    config: TrainConfig = options["config"]
+    worker = _Worker(config, options["num_pairs"], options["num_held_out"])
+    while worker.share < 1.0:
+        if not worker.train_epoch():
+            return
+        worker.finish_epoch()
+
+
+class _Worker:
+    """One worker's network, optimizer and progress."""
+
+    def __init__(self, config: TrainConfig, num_pairs: int, num_held_out: int) -> None:
+        context = ray.train.get_context()
+        self.rank: int = context.get_world_rank()
+        self.world: int = context.get_world_size()
+        self.config = config
+        self.num_pairs = num_pairs
+        torch.set_num_threads(config.cpus_per_worker)
+        torch.manual_seed(config.seed)
+        self.device = ray.train.torch.get_device()
+        self.model = DMNet(network_config(config))
+        if config.checkpoint_url is not None:
+            given = load_checkpoint(storage.read_bytes(config.checkpoint_url)).model
+            self.model.load_state_dict(given.state_dict())
+        # a quarter less time a step on a CPU
+        cast(Any, self.model.to(self.device)).to(memory_format=torch.channels_last)
+        self.average = torch.optim.swa_utils.AveragedModel(
+            self.model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(config.ema)
+        )
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.learning_rate)
+        self.progress = Progress()
+        self._restore()
+        self.share = self._agreed(self.progress.share(config))
+        """How much is done, by the first worker's clock: all must take one rate, and end together."""
+        weights = LossWeights(config.mu, config.lambda1, config.lambda2, config.gradient)
+        # stage I leaves some parameters without a gradient
+        self.loss = ray.train.torch.prepare_model(
+            StageLoss(self.model, weights, bf16=config.bf16),
+            parallel_strategy_kwargs={"find_unused_parameters": True},
+        )
+        self.validation: list[tuple[str, PreparedPair]] = []
+        if self.rank == 0 and num_held_out:
+            held_out = ray.train.get_dataset_shard("validation").iter_rows()
+            self.validation = [(row["pair_id"], middle_of(row)) for row in held_out]
+
+    def train_epoch(self) -> bool:
+        """Take every pair once (crops_per_pair times); return False where a loss was not finite.
+
+        An epoch in which stage I comes to its end, by steps or time, ends there.
+        """
+        config, progress = self.config, self.progress
+        self.stage = self._stage_at(self.share)
+        place = self.stage - 1
+        self.sums: dict[str, float] = {}
+        self.num_steps, self.num_crops = 0, 0
+        self.epoch_start, started, cpu = time.monotonic(), time.monotonic(), time.process_time()
+        before, cpu_before = progress.seconds[place], progress.cpu_seconds
+        shard = ray.train.get_dataset_shard("train")
+        for names, ir, vis in crop_batches(
+            shard, config, self.num_pairs, epoch=progress.epoch, rank=self.rank, world=self.world
+        ):
+            parts = self._step(ir.to(self.device), vis.to(self.device))
+            if parts is None:
+                self._report_not_finite(names)
+                return False
+            self.num_steps += 1
+            self.num_crops += len(names) * self.world
+            progress.steps[place] += 1
+            progress.seconds[place] = before + time.monotonic() - started
+            progress.cpu_seconds = cpu_before + time.process_time() - cpu
+            for name, value in parts.items():
+                self.sums[name] = self.sums.get(name, 0.0) + value
+            self.share = self._agreed(progress.share(config))
+            if self.share >= 1.0 or self._stage_at(self.share) != self.stage:
+                break
+        progress.epochs[place] += 1
+        self.share = self._agreed(progress.share(config))
+        if not self.num_steps:
+            raise ValueError(
+                f"an epoch of {self.num_pairs} pairs gives no step of {config.batch_size} crops: lower "
+                "--batch-size or raise --crops-per-pair"
+            )
+        return True
+
+    def _stage_at(self, share: float) -> int:
+        first, second = stage_epochs(self.config)
+        return 1 if share < first / (first + second) else 2
+
+    def finish_epoch(self) -> None:
+        """Score, save and report; the first worker alone writes."""
+        self._check_alike()
+        losses = {name: self._mean(value / self.num_steps) for name, value in self.sums.items()}
+        seconds = time.monotonic() - self.epoch_start
+        row: dict[str, float] = {
+            "epoch": self.progress.epoch,
+            "stage": self.stage,
+            "step": self.progress.step,
+            "minutes": sum(self.progress.seconds) / 60,
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "crops_per_s": self.num_crops / seconds,
+            **losses,
+        }
+        if self.rank != 0:
+            ray.train.report({"epoch": self.progress.epoch})
+            return
+        scores, panel = self._validate()
+        row |= scores
+        self.progress.history.append(row)
+        self._show(panel, row)
+        with tempfile.TemporaryDirectory() as folder:
+            weights = save_checkpoint(self._averaged(), self._card(row), dtype=torch.float16)
+            (Path(folder) / "dmnet.safetensors").write_bytes(weights)
+            (Path(folder) / "state.pt").write_bytes(self._state())
+            ray.train.report(row, checkpoint=ray.train.Checkpoint.from_directory(folder))
+        self._put_weights(weights)
+
+    def _step(self, ir: Tensor, vis: Tensor) -> dict[str, float] | None:
+        """Take one step of Adam; return the losses, None where one or a gradient is not finite."""
+        config = self.config
+        for group in self.optimizer.param_groups:
+            group["lr"] = config.learning_rate * self._rate()
+        seed = np.random.SeedSequence((config.seed, self.progress.step, self.rank))
+        generator = torch.Generator().manual_seed(int(seed.generate_state(1)[0]))
+        chance = Chance.draw(self.model, ir, generator)
+        parts = self.loss(self.stage, ir, vis, chance)
+        if self._mean(float(parts["total"].isfinite())) < 1.0:
+            return None
+        self.optimizer.zero_grad(set_to_none=True)
+        parts["total"].backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip or float("inf"))
+        if not norm.isfinite():  # alike on all workers: the gradients are averaged by now
+            return None
+        self.optimizer.step()
+        self.average.update_parameters(self.model)
+        return {name: float(value.detach()) for name, value in parts.items()}
+
+    def _rate(self) -> float:
+        """Return the share of the peak learning rate."""
+        warm = min(1.0, (self.progress.step + 1) / self.config.warm_up) if self.config.warm_up else 1.0
+        if self.config.schedule == "constant":
+            return warm
+        wave = 0.5 * (1.0 + float(np.cos(np.pi * self.share)))
+        return warm * (FINAL_SHARE + (1.0 - FINAL_SHARE) * wave)
+
+    def _averaged(self) -> DMNet:
+        averaged = self.average.module if self.config.ema else self.model
+        assert isinstance(averaged, DMNet)
+        return averaged
+
+    def _validate(self) -> tuple[dict[str, float], bytes | None]:
+        """Return the mean metrics of the validation pairs and their picture."""
+        if not self.validation:
+            return {}, None
+        model = self._averaged().eval()
+        rows, strips = [], []
+        for name, pair in self.validation:
+            fused = fuse_prepared(model, [pair], pair_ids=[name])[0]
+            levels = [
+                torch.from_numpy(np.rint(image * 255))[None, None] for image in (pair.ir, pair.vis, fused)
+            ]
+            rows.append({key: float(value) for key, value in fusion_metrics(*levels).items()})
+            strips.append(
+                report.draw_strip([from_unit(i, "uint8") for i in (pair.ir, pair.vis, fused)], name)
+            )
+        model.train()
+        return pd.DataFrame(rows)[list(METRICS)].mean().to_dict(), report.draw_sheet(strips)
+
+    def _card(self, row: dict[str, float]) -> dict[str, str]:
+        config = self.config
+        return {
+            "training_pairs": str(self.num_pairs),
+            "steps": str(self.progress.step),
+            "wall_minutes": f"{sum(self.progress.seconds) / 60:.1f}",
+            "cpu_minutes": f"{self.progress.cpu_seconds / 60:.1f}",
+            "settings": json.dumps(_settings(config)),
+            "last_epoch": json.dumps({name: round(value, 5) for name, value in row.items()}),
+            "software": f"dmnet-archive {__version__}, torch {torch.__version__}, ray {ray.__version__}",
+        }
+
+    def _state(self) -> bytes:
+        """Return everything that resuming needs, readable with weights_only=True."""
+        buffer = io.BytesIO()
+        state = {
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "progress": json.dumps(asdict(self.progress)),
+        }
+        torch.save(state, buffer)
+        return buffer.getvalue()
+
+    def _restore(self) -> None:
+        checkpoint = ray.train.get_checkpoint()
+        if checkpoint is None:
+            return
+        with checkpoint.as_directory() as folder:
+            state = torch.load(Path(folder) / "state.pt", map_location="cpu", weights_only=True)
+            weights = (Path(folder) / "dmnet.safetensors").read_bytes()
+        self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.progress = Progress(**json.loads(state["progress"]))
+        if self.rank == 0:  # a run that died between the report and this left the epoch before
+            self._put_weights(weights)
+
+    def _show(self, panel: bytes | None, row: dict[str, float]) -> None:
+        """Put the epoch's picture and its TensorBoard file; one that is trained again replaces them."""
+        if panel is not None:
+            self._put("panel.png", panel)
+        with tempfile.TemporaryDirectory() as folder:
+            # A file an epoch: only closing one waits until all is in it.
+            writer = SummaryWriter(folder)
+            for name, value in row.items():
+                writer.add_scalar(name, value, self.progress.step)
+            writer.close()
+            (path,) = Path(folder).iterdir()
+            name = f"events.out.tfevents.{self.progress.epoch:010d}.dmnet"
+            self._put(f"tensorboard/{name}", path.read_bytes())
+
+    def _put_weights(self, weights: bytes) -> None:
+        """Put the weights, and then the history, which says of which epoch they are."""
+        self._put("dmnet.safetensors", weights)
+        history = pd.DataFrame(self.progress.history)
+        self._put("history.csv", history.to_csv(index=False).encode())
+
+    def _put(self, name: str, data: bytes) -> None:
+        storage.put_bytes(storage.join_url(self.config.output_url, name), data)
+
+    def _check_alike(self) -> None:
+        """Raise where the workers' weights differ, which averaged gradients keep alike."""
+        own = sum(float(parameter.detach().double().abs().sum()) for parameter in self.model.parameters())
+        mean = self._mean(own)
+        if self._mean(float(abs(own - mean) > 1e-9 * mean)) > 0:
+            raise RuntimeError(f"worker {self.rank}'s weights are not the others': {own} beside {mean}")
+
+    def _report_not_finite(self, names: list[str]) -> None:
+        """Leave the step and the batch's pairs for the driver, which stops the run with them."""
+        gathered: list[list[str] | None] = [names]
+        if self.world > 1:
+            gathered = [None] * self.world
+            torch.distributed.all_gather_object(gathered, names)
+        if self.rank == 0:
+            everyone = [name for part in gathered if part for name in part]
+            note = {"step": self.progress.step, "stage": self.stage, "pair_ids": everyone}
+            url = storage.join_url(self.config.output_url, "not_finite.json")
+            storage.put_bytes(url, json.dumps(note).encode())
+
+    def _mean(self, value: float) -> float:
+        """Return the mean over the workers."""
+        if self.world == 1:
+            return value
+        total = torch.tensor(value, dtype=torch.float64, device=self.device)
+        torch.distributed.all_reduce(total)
+        return float(total / self.world)
+
+    def _agreed(self, value: float) -> float:
+        """Return the first worker's value."""
+        if self.world == 1:
+            return value
+        shared = torch.tensor(value, dtype=torch.float64, device=self.device)
+        torch.distributed.broadcast(shared, src=0)
+        return float(shared)
+
+
+def _settings(config: TrainConfig) -> dict[str, Any]:
+    """Return the settings without URLs' secrets and without what changes no weight."""
+    settings = asdict(config)
+    for name in ("ray_address", "output_url", "num_workers", "cpus_per_worker", "use_gpu"):
+        del settings[name]
+    settings["index_urls"] = [storage.redact_url(url).rsplit("/", 1)[-1] for url in config.index_urls]
+    if config.checkpoint_url:
+        settings["checkpoint_url"] = storage.redact_url(config.checkpoint_url).rsplit("/", 1)[-1]
+    return settings
