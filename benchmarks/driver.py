@@ -36,9 +36,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from cluster.fusing import job as pipeline  # noqa: E402
 from cluster.fusing.config import FuseConfig  # noqa: E402
 from cluster.fusing.ledger import LedgerWriter  # noqa: E402
-from cluster.fusing.steps import steps  # noqa: E402
-from cluster.storage import fused_store  # noqa: E402
-from cluster.storage import objects as storage  # noqa: E402
+from cluster.fusing.steps import fuse, read, write  # noqa: E402
+from cluster.fusing.steps.rows import RANGES, pack_image  # noqa: E402
+from cluster.storage import (
+    fused_store,  # noqa: E402
+    tables,  # noqa: E402
+)
 from dmnet_core.metrics import METRICS  # noqa: E402
 
 PROCESSES = {"attempts": "ray::AttemptCounts", "gcs": "gcs_server", "raylet": "raylet"}
@@ -49,28 +52,28 @@ PIXELS = np.zeros((16, 16), np.uint8)
 
 def read_trivially(row, **options):
     """Do read_window's work without files: this replaces what it calls, in the worker alone."""
-    steps.storage.read_bytes = lambda url: b""
-    steps.decode_image = lambda data, *, max_pixels: PIXELS
-    return steps.read_window(row, **options)
+    read.objects.read_bytes = lambda url: b""
+    read.decode_image = lambda data, *, max_pixels: PIXELS
+    return read.read_window(row, **options)
 
 
-class FuseTrivially(steps.FuseWindows):
+class FuseTrivially(fuse.FuseWindows):
     """FuseWindows without network and metrics; attempts are counted as there."""
 
     def __init__(self, *, attempts, **_):
         self.attempts = attempts
 
     def _fuse_all(self, rows):
-        numbers = dict.fromkeys((*steps.RANGES, *METRICS), 0.5)
+        numbers = dict.fromkeys((*RANGES, *METRICS), 0.5)
         size = {"height": PIXELS.shape[0], "width": PIXELS.shape[1], "bands": 1, "fuse_s": 0.0}
-        added = steps._pack("fused", PIXELS) | size | numbers
-        return [steps._without_sources(row) | added for row in rows]
+        added = pack_image("fused", PIXELS) | size | numbers
+        return [fuse._without_sources(row) | added for row in rows]
 
 
 def write_trivially(row, **options):
     """Do write_window's work without a store."""
     fused_store.write_fused = lambda *_: PIXELS.nbytes
-    return steps.write_window(row, **options)
+    return write.write_window(row, **options)
 
 
 class WatchedLedger(LedgerWriter):
@@ -122,7 +125,7 @@ def write_index(folder, num_pairs, real):
         else:
             index[f"{side}_url"] = f"{folder}/nowhere/{side}/" + index["pair_id"] + ".png"
     url = f"{folder}/pairs.parquet"
-    storage.write_table(url, index)
+    tables.write_table(url, index)
     return url
 
 
@@ -148,7 +151,7 @@ def run_job(folder, num_pairs, given):
 
 def measure(num_pairs, given):
     """Run the job in a process of its own; return the cells of its row."""
-    from cluster.runtime.session import most_blocks  # brings Ray, whose import is the job's to pay
+    from cluster.runtime.datasets import most_blocks  # brings Ray, whose import is the job's to pay
 
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, __file__, *sys.argv[1:], "--run-in", folder]

@@ -10,8 +10,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from cluster.archive.config import IndexConfig  # noqa: E402
 from cluster.archive.pair_index import build_index  # noqa: E402
-from cluster.fusing.config import IndexConfig  # noqa: E402
 
 
 def main():

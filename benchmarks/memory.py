@@ -20,7 +20,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from cluster.fusing.job import actor_bytes
-from cluster.fusing.steps.steps import FuseWindows, _pack
+from cluster.fusing.steps.fuse import FuseWindows
+from cluster.fusing.steps.rows import pack_image
 from dmnet_core.checkpoint import load_checkpoint
 from dmnet_core.inference import fuse
 from dmnet_core.model import DMNet
@@ -46,7 +47,8 @@ def fuser(preset):
     def run(height, width):
         ir = random.integers(0, 255, (height, width), dtype=np.uint8)
         vis = random.integers(0, 255, (height, width, 3), dtype=np.uint8)
-        row = {"pair_id": "a", "reason": "", "detail": "", **_pack("ir", ir), **_pack("vis", vis)}
+        row = {"pair_id": "a", "reason": "", "detail": ""}
+        row |= pack_image("ir", ir) | pack_image("vis", vis)
         (fused,) = step.fuse_rows([row])
         assert not fused["reason"], fused["detail"]
 

@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT))
 from cluster.archive.pair_index import load_index  # noqa: E402
 from cluster.archive.sources.frames import decode_image  # noqa: E402
 from cluster.fusing.config import FuseConfig  # noqa: E402
-from cluster.storage import objects as storage  # noqa: E402
+from cluster.storage import objects, tables  # noqa: E402
 from dmnet_core.checkpoint import load_checkpoint  # noqa: E402
 from dmnet_core.inference import fuse_prepared, prepare_pair  # noqa: E402
 from dmnet_core.metrics import fusion_metrics  # noqa: E402
@@ -53,7 +53,7 @@ def bare_seconds(index):
 def decoded_pair(row):
     """Return the pair's id and its prepared images."""
     ir, vis = (
-        decode_image(storage.read_bytes(url), max_pixels=MAX_PIXELS) for url in (row.ir_url, row.vis_url)
+        decode_image(objects.read_bytes(url), max_pixels=MAX_PIXELS) for url in (row.ir_url, row.vis_url)
     )
     return row.pair_id, prepare_pair(ir, vis)
 
@@ -67,7 +67,7 @@ def job_seconds(arguments):
             "--cpus-per-actor", str(arguments.threads),
         ]  # fmt: skip
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        times = storage.read_table(f"{folder}/ledger")["recorded_at"].sort_values()
+        times = tables.read_table(f"{folder}/ledger")["recorded_at"].sort_values()
     later = times[times > times.min()]
     return (times.max() - times.min()) / len(later)
 

@@ -21,10 +21,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from cluster.fusing.config import FuseConfig
 from cluster.fusing.ledger import COLUMNS, ROWS_PER_PART
+from cluster.fusing.output import Output
 from cluster.fusing.plan import make_fingerprint
-from cluster.fusing.results import Output
-from cluster.storage import fused_store
-from cluster.storage import objects as storage
+from cluster.storage import fused_store, objects, tables, urls
 from dmnet_core.checkpoint import load_checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -46,7 +45,7 @@ def write_archive(folder: Path, num_pairs: int) -> None:
                           "ir_etag": etags, "vis_etag": etags})  # fmt: skip
     for side in ("ir", "vis"):
         index[f"{side}_url"] = [f"s3://bucket/{side}/{name}.png" for name in names]
-    storage.write_table(str(folder / "pairs.parquet"), index)
+    tables.write_table(str(folder / "pairs.parquet"), index)
     output = Output(str(folder / "out"))
     config = FuseConfig(output_url=output.url, index_url="pairs.parquet")
     checkpoint = load_checkpoint()
@@ -60,8 +59,8 @@ def write_archive(folder: Path, num_pairs: int) -> None:
     )  # fmt: skip
     for number, start in enumerate(range(0, num_pairs, ROWS_PER_PART)):
         part = frame.iloc[start : start + ROWS_PER_PART]
-        storage.write_table(storage.join_url(output.ledger, f"part-x-{number:06d}.parquet"), part)
-    storage.put_bytes(output.preview, b"")  # none of these pairs can be opened to draw one
+        tables.write_table(urls.join_url(output.ledger, f"part-x-{number:06d}.parquet"), part)
+    objects.put_bytes(output.preview, b"")  # none of these pairs can be opened to draw one
 
 
 def main() -> None:

@@ -136,7 +136,9 @@ def measure(given):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     from cluster.archive.pair_index import load_index
     from cluster.fusing.config import FuseConfig
-    from cluster.fusing.steps.steps import FuseWindows, read_window, write_window
+    from cluster.fusing.steps.fuse import FuseWindows
+    from cluster.fusing.steps.read import read_window
+    from cluster.fusing.steps.write import write_window
     from cluster.storage.fused_store import escape_pair_id
     from dmnet_core.checkpoint import load_checkpoint
 

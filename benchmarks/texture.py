@@ -23,8 +23,7 @@ import torch.nn.functional as F
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from cluster.archive.pair_index import load_index
-from cluster.storage import fused_store
-from cluster.storage import objects as storage
+from cluster.storage import fused_store, urls
 from cluster.training.crops import read_pair
 from dmnet_core.inference import fused_luminance
 from dmnet_core.ranges import check_range_policy
@@ -60,7 +59,7 @@ def main() -> None:
     for _, row in load_index(given.index)[0].iterrows():
         pair = read_pair(row, given.range)
         place = fused_store.escape_pair_id(row["pair_id"])
-        fused = fused_store.read_fused(storage.join_url(given.fused, "fused.zarr"), place)
+        fused = fused_store.read_fused(urls.join_url(given.fused, "fused.zarr"), place)
         rows[row["pair_id"]] = measure(pair.ir, pair.vis, fused_luminance(fused))
     flat, hot = np.array(list(rows.values())).T
     names = list(rows)

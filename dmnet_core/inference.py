@@ -34,13 +34,22 @@ Float = NDArray[np.float32]
 class SizeMismatch(ValueError):
     """The two images differ in height or width."""
 
+    reason = "size_mismatch"
+    """Code of the reason in a table of rejected pairs."""
+
 
 class TooSmall(ValueError):
     """A side is shorter than 8 pixels."""
 
+    reason = "too_small"
+    """Code of the reason in a table of rejected pairs."""
+
 
 class NoFinitePixels(ValueError):
     """An image has no finite value."""
+
+    reason = "no_finite_pixels"
+    """Code of the reason in a table of rejected pairs."""
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from cluster.archive.config import IndexConfig  # noqa: E402
 from cluster.archive.pair_index import build_index  # noqa: E402
-from cluster.fusing.config import IndexConfig  # noqa: E402
-from cluster.storage.objects import redact_url  # noqa: E402
+from cluster.storage.urls import redact_url  # noqa: E402
 from cluster.text.plain_text import one_line, printable  # noqa: E402
 
 

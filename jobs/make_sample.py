@@ -12,7 +12,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from cluster.archive.sample import write_sample_archive  # noqa: E402
-from cluster.storage.objects import redact_url  # noqa: E402
+from cluster.storage.urls import redact_url  # noqa: E402
 from cluster.text.plain_text import one_line, printable  # noqa: E402
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from cluster.fusing.config import TrainConfig  # noqa: E402
-from cluster.fusing.report import table  # noqa: E402
-from cluster.storage.objects import redact_url  # noqa: E402
+from cluster.storage.urls import redact_url  # noqa: E402
 from cluster.text.plain_text import one_line, printable  # noqa: E402
+from cluster.text.units import table  # noqa: E402
+from cluster.training.config import TrainConfig  # noqa: E402
 from cluster.training.job import train_dmnet  # noqa: E402
 
 STAGES = {"1": (1, 0), "2": (0, 1), "both": (1, 1)}

@@ -16,11 +16,11 @@ import ray.data  # noqa: F401  registers the column types that a hostile table w
 import ray.train
 import torch
 
-from cluster.fusing import report
-from cluster.fusing.config import TrainConfig
-from cluster.runtime import session
-from cluster.storage import objects as storage
-from cluster.storage.objects import StorageError, fused_store
+from cluster.archive.contact_sheet import draw_strip
+from cluster.runtime import local_only
+from cluster.storage import fused_store, objects, tables
+from cluster.storage.urls import StorageError
+from cluster.training.config import TrainConfig
 from cluster.training.crops import decode_pair
 from cluster.training.loop import _settings, _Worker
 
@@ -134,14 +134,14 @@ def test_a_table_with_a_column_that_a_library_would_unpickle_is_refused(tmp_path
     path = tmp_path / "pairs.parquet"
     path.write_bytes(hostile_table(name, data, column))
     with pytest.raises(StorageError, match="can't be read as Parquet"):
-        storage.read_table(str(path))
+        tables.read_table(str(path))
     assert not (tmp_path / "pwned").exists()
 
 
 def test_a_table_of_plain_columns_is_read(tmp_path):
-    table = storage.typed_frame([{"a": "x", "b": 1}], {"a": "str", "b": "int64"})
-    storage.write_table(str(tmp_path / "t.parquet"), table)
-    assert storage.read_table(str(tmp_path / "t.parquet")).to_dict("records") == [{"a": "x", "b": 1}]
+    table = tables.typed_frame([{"a": "x", "b": 1}], {"a": "str", "b": "int64"})
+    tables.write_table(str(tmp_path / "t.parquet"), table)
+    assert tables.read_table(str(tmp_path / "t.parquet")).to_dict("records") == [{"a": "x", "b": 1}]
 
 
 @pytest.mark.parametrize("codec", ["pickle", "numcodecs.pickle"])
@@ -156,8 +156,8 @@ def test_a_store_whose_pixels_would_be_unpickled_is_refused(tmp_path, codec):
         "fill_value": 0,
         "codecs": [{"name": codec, "configuration": {}}],
     }
-    storage.put_bytes(f"{tmp_path}/pair/fused/zarr.json", json.dumps(array).encode())
-    storage.put_bytes(f"{tmp_path}/pair/fused/c/0/0", pickle.dumps(Hostile(tmp_path / "pwned")))
+    objects.put_bytes(f"{tmp_path}/pair/fused/zarr.json", json.dumps(array).encode())
+    objects.put_bytes(f"{tmp_path}/pair/fused/c/0/0", pickle.dumps(Hostile(tmp_path / "pwned")))
     with pytest.raises(ValueError, match="Unknown codec"):
         fused_store.read_fused(str(tmp_path), "pair")
     assert not (tmp_path / "pwned").exists()
@@ -183,23 +183,23 @@ def test_a_pair_that_can_not_be_trained_on_is_named_without_its_secrets():
 
 def test_the_picture_of_a_pair_shows_a_name_in_one_line():
     images = [np.zeros((8, 8), np.uint8)] * 3
-    hostile = report.draw_strip(images, "a\nb\x1b[2J\u202e")
-    assert hostile.tobytes() == report.draw_strip(images, "a?b?[2J?").tobytes()
-    assert hostile.tobytes() != report.draw_strip(images, "a").tobytes()
+    hostile = draw_strip(images, "a\nb\x1b[2J\u202e")
+    assert hostile.tobytes() == draw_strip(images, "a?b?[2J?").tobytes()
+    assert hostile.tobytes() != draw_strip(images, "a").tobytes()
 
 
 def test_the_files_of_a_local_ray_lie_where_nobody_else_was_before(monkeypatch):
     with tempfile.TemporaryDirectory(prefix="r", dir="/tmp") as base:
         monkeypatch.setenv("RAY_TMPDIR", base)
         ours = Path(base) / f"dmnet-{os.getuid()}"
-        assert session._private_folder() == session._private_folder() == f"{ours}/ray"
+        assert local_only.private_folder() == local_only.private_folder() == f"{ours}/ray"
         assert ours.stat().st_mode & 0o777 == 0o700
         ours.chmod(0o777)  # as someone who was there first would leave it
-        other = Path(session._private_folder()).parent
+        other = Path(local_only.private_folder()).parent
         assert other != ours and other.stat().st_mode & 0o777 == 0o700
         ours.rmdir()
         ours.symlink_to(other)
-        assert Path(session._private_folder()).parent not in (ours, other)
+        assert Path(local_only.private_folder()).parent not in (ours, other)
 
 
 def test_a_folder_too_deep_for_the_sockets_of_ray_is_named_with_the_way_out(tmp_path, monkeypatch):
@@ -207,15 +207,15 @@ def test_a_folder_too_deep_for_the_sockets_of_ray_is_named_with_the_way_out(tmp_
     deep.mkdir()
     monkeypatch.setenv("RAY_TMPDIR", str(deep))
     with pytest.raises(ValueError, match="expected a path of at most 35 bytes: set RAY_TMPDIR=/tmp"):
-        session._private_folder()
+        local_only.private_folder()
 
 
 def test_what_closes_a_local_ray_is_taken_back_after_it(monkeypatch):
     monkeypatch.setenv("RAY_AUTH_TOKEN", "of-a-cluster")
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
-    before, clusters = dict(os.environ), session.ray_constants.ENABLE_RAY_CLUSTER
-    with session._closed_to_others():
-        assert os.environ["RAY_AUTH_TOKEN"] == session.LOCAL_TOKEN != "of-a-cluster"
-        assert session.ray_constants.ENABLE_RAY_CLUSTER is False
+    before, clusters = dict(os.environ), local_only.ray_constants.ENABLE_RAY_CLUSTER
+    with local_only.closed_to_others():
+        assert os.environ["RAY_AUTH_TOKEN"] == local_only.LOCAL_TOKEN != "of-a-cluster"
+        assert local_only.ray_constants.ENABLE_RAY_CLUSTER is False
     assert dict(os.environ) == before
-    assert session.ray_constants.ENABLE_RAY_CLUSTER is clusters
+    assert local_only.ray_constants.ENABLE_RAY_CLUSTER is clusters

@@ -6,7 +6,6 @@ First in the flow: two listings become rows of pair_id, URLs, sizes and etags, i
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -16,17 +15,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cluster.archive.config import IndexConfig
 from cluster.archive.keys import URLS, pair_keys, partition_of, source_keys
-from cluster.fusing.config import IndexConfig
-from cluster.storage import objects as storage
-from cluster.storage.objects import FileInfo, PackedTable
+from cluster.archive.matching import SIDES, match_pairs
+from cluster.storage import objects, tables, urls
+from cluster.storage.tables import PackedTable
 from cluster.text.plain_text import one_line
 
-SIDES = ("ir", "vis")
-IMAGE_EXTENSIONS = frozenset(
-    "png jpg jpeg jpe jfif tif tiff bmp webp gif jp2 j2k heic heif avif pgm ppm pnm".split()
-)
-"""A file with another extension is no image of the archive; one without any may be."""
 SCHEMA = {
     "pair_id": "str",
     "ir_url": "str",
@@ -67,8 +62,8 @@ def build_index(config: IndexConfig) -> IndexReport:
         config.ir_url, config.vis_url, config.ir_pattern, config.vis_pattern
     )
     unmatched_url = unmatched_table_url(config.output_url)
-    storage.write_table(unmatched_url, storage.typed_frame(unmatched, UNMATCHED_SCHEMA))
-    storage.write_table(config.output_url, storage.typed_frame(pairs, SCHEMA))
+    tables.write_table(unmatched_url, tables.typed_frame(unmatched, UNMATCHED_SCHEMA))
+    tables.write_table(config.output_url, tables.typed_frame(pairs, SCHEMA))
     counts: dict[str, int] = {}
     for row in unmatched:
         counts[row["reason"]] = counts.get(row["reason"], 0) + 1
@@ -117,7 +112,7 @@ def load_index(
 ) -> tuple[pd.DataFrame, list[Row]]:
     """Return what `open_index` does, all rows of it in one frame of pandas' own types."""
     index, unmatched = open_index(index_url, ir_url, vis_url)
-    return storage.plain([index.empty, *index.slices()]), unmatched
+    return tables.plain([index.empty, *index.slices()]), unmatched
 
 
 def open_index(
@@ -142,16 +137,16 @@ def open_index(
     if index_url is None:
         assert ir_url is not None and vis_url is not None
         pairs, unmatched = _match_prefixes(ir_url, vis_url, "{id}", "{id}")
-        frames = iter([storage.typed_frame(pairs, SCHEMA)])
+        frames = iter([tables.typed_frame(pairs, SCHEMA)])
     else:
-        stored = storage.read_slices(index_url)
+        stored = tables.read_slices(index_url)
         if stored is None:
             raise ValueError(
-                f"--index {storage.redact_url(index_url)!r} is not there, expected a Parquet "
+                f"--index {urls.redact_url(index_url)!r} is not there, expected a Parquet "
                 "or CSV file: make one with jobs/index_archive.py"
             )
         frames = _checked(stored, index_url)
-        beside = storage.read_table(unmatched_table_url(index_url))
+        beside = tables.read_table(unmatched_table_url(index_url))
         unmatched = [] if beside is None else beside.to_dict("records")
     if partition:
         frames = (frame[partition_of(frame["pair_id"], partition)] for frame in frames)
@@ -167,77 +162,18 @@ def unmatched_table_url(index_url: str) -> str:
     return f"{index_url.rpartition('.')[0]}.unmatched.parquet"
 
 
-def match_pairs(
-    ir_files: Iterable[FileInfo],
-    vis_files: Iterable[FileInfo],
-    ir_pattern: str = "{id}",
-    vis_pattern: str = "{id}",
-) -> tuple[list[Row], list[Row]]:
-    """Match two listings by pair_id: the relative path without extension, taken out of the pattern.
-
-    Returns:
-        Rows with the columns of SCHEMA and rows with those of UNMATCHED_SCHEMA, by pair_id.
-    """
-    unmatched: list[Row] = []
-    found: dict[str, dict[str, list[FileInfo]]] = {}
-    for side, files, pattern in (("ir", ir_files, ir_pattern), ("vis", vis_files, vis_pattern)):
-        before, _, after = pattern.partition("{id}")
-        spelled = re.compile(re.escape(before) + "(.+)" + re.escape(after), re.DOTALL)
-        for file in files:
-            stem, dot, extension = split_extension(file.path)
-            if dot and extension.lower() not in IMAGE_EXTENSIONS:
-                detail = f"{side}: the extension is none of an image"
-                unmatched.append(_unmatched(stem, "not_image", detail, {side: file.url}))
-            elif not _is_text(file.url):
-                detail = f"{side}: the file's name is not UTF-8: rename it"
-                unmatched.append(_unmatched(stem, "bad_name", detail, {side: file.url}))
-            elif (match := spelled.fullmatch(stem)) is None:
-                detail = f"{side}: the name does not fit the pattern {pattern!r}"
-                unmatched.append(_unmatched(stem, "missing_partner", detail, {side: file.url}))
-            else:
-                found.setdefault(match[1], {"ir": [], "vis": []})[side].append(file)
-    pairs: list[Row] = []
-    for pair_id in sorted(found):
-        sides = found[pair_id]
-        urls = {side: sides[side][0].url for side in SIDES if sides[side]}
-        several = [side for side in SIDES if len(sides[side]) > 1]
-        if several:
-            detail = "; ".join(
-                f"{side}: {', '.join(repr(file.path) for file in sides[side])}" for side in several
-            )
-            unmatched.append(_unmatched(pair_id, "ambiguous", detail, urls))
-        elif len(urls) == 1:
-            missing = "vis" if "ir" in urls else "ir"
-            detail = f"{missing}: no file of this name below the prefix"
-            unmatched.append(_unmatched(pair_id, "missing_partner", detail, urls))
-        else:
-            ir, vis = sides["ir"][0], sides["vis"][0]
-            pairs.append(
-                {
-                    "pair_id": pair_id,
-                    "ir_url": ir.url,
-                    "vis_url": vis.url,
-                    "ir_size": ir.size,
-                    "ir_etag": ir.etag,
-                    "vis_size": vis.size,
-                    "vis_etag": vis.etag,
-                }
-            )
-    return pairs, sorted(unmatched, key=lambda row: (row["pair_id"], row["detail"]))
-
-
 def _match_prefixes(
     ir_url: str, vis_url: str, ir_pattern: str, vis_pattern: str
 ) -> tuple[list[Row], list[Row]]:
-    ir_url, vis_url = storage.absolute_url(ir_url), storage.absolute_url(vis_url)
+    ir_url, vis_url = urls.absolute_url(ir_url), urls.absolute_url(vis_url)
     pairs, unmatched = match_pairs(
-        storage.list_files(ir_url), storage.list_files(vis_url), ir_pattern, vis_pattern
+        objects.list_files(ir_url), objects.list_files(vis_url), ir_pattern, vis_pattern
     )
     if not pairs:
         example = f", for example {unmatched[0]['pair_id']!r}" if unmatched else ""
         raise ValueError(
-            f"no infrared file below {storage.redact_url(ir_url)!r} has a visible one of its name "
-            f"below {storage.redact_url(vis_url)!r} ({len(unmatched)} names without a "
+            f"no infrared file below {urls.redact_url(ir_url)!r} has a visible one of its name "
+            f"below {urls.redact_url(vis_url)!r} ({len(unmatched)} names without a "
             f"partner{example}), expected equal relative paths without extension: make an index "
             "with jobs/index_archive.py --ir-pattern and --vis-pattern where the names differ"
         )
@@ -250,8 +186,8 @@ def _checked(frames: Iterator[pd.DataFrame], index_url: str) -> Iterator[pd.Data
     Raises:
         ValueError: a column is not there, or a row has no name or URL; once all rows were seen.
     """
-    name = f"index {storage.redact_url(index_url)!r}"
-    folder = storage.absolute_url(index_url).rpartition("/")[0]
+    name = f"index {urls.redact_url(index_url)!r}"
+    folder = urls.absolute_url(index_url).rpartition("/")[0]
     needed = ["pair_id", *URLS]
     num_rows, num_empty = 0, Counter[str]()
     for frame in frames:
@@ -266,12 +202,12 @@ def _checked(frames: Iterator[pd.DataFrame], index_url: str) -> Iterator[pd.Data
             num_empty[column] += int((columns[column] == "").sum())
         num_rows += len(frame)
         for side in SIDES:
-            urls = [_below(folder, url) for url in columns[f"{side}_url"].to_numpy()]
-            columns[f"{side}_url"] = pd.Series(urls, dtype="str")
+            absolute = [_below(folder, url) for url in columns[f"{side}_url"].to_numpy()]
+            columns[f"{side}_url"] = pd.Series(absolute, dtype="str")
             unknown = pd.Series([None] * len(frame), dtype="object")
             size, etag = (frame.get(f"{side}_{what}", unknown) for what in ("size", "etag"))
             try:
-                sizes = pd.to_numeric(storage.plain([size.to_frame("size")])["size"])
+                sizes = pd.to_numeric(tables.plain([size.to_frame("size")])["size"])
                 columns[f"{side}_size"] = sizes.astype("float64").fillna(-1).astype("int64")
             except (ValueError, TypeError) as error:
                 raise ValueError(
@@ -303,39 +239,14 @@ def _check_unique(index: PairIndex, index_url: str | None) -> None:
     names = index.at(alike)["pair_id"]
     if len(twice := names[names.duplicated()]):
         raise ValueError(
-            f"index {storage.redact_url(index_url)!r} has {len(twice)} rows whose pair_id an earlier row "
+            f"index {urls.redact_url(index_url)!r} has {len(twice)} rows whose pair_id an earlier row "
             f"has, for example {twice.iloc[0]!r}, expected each once"
         )
 
 
 def _below(folder: str, url: str) -> str:
     """Return a URL of an index, a relative one as below the index's folder."""
-    whole = storage.is_remote(url) or url.startswith(("/", "file://"))
-    return url if whole else storage.join_url(folder, url)
+    whole = urls.is_remote(url) or url.startswith(("/", "file://"))
+    return url if whole else urls.join_url(folder, url)
 
 
-def split_extension(path: str) -> tuple[str, bool, str]:
-    """Split a path at the last dot of the file's name, unless it begins with it.
-
-    Returns:
-        What is before the dot, whether there is one, and what is behind it.
-    """
-    folder, slash, name = path.rpartition("/")
-    stem, dot, extension = name.rpartition(".")
-    if not dot or not stem:
-        return path, False, ""
-    return f"{folder}{slash}{stem}", True, extension
-
-
-def _is_text(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _unmatched(pair_id: str, reason: str, detail: str, urls: dict[str, str]) -> Row:
-    row = {"pair_id": pair_id, "reason": reason, "detail": detail}
-    row |= {f"{side}_url": urls.get(side, "") for side in SIDES}
-    return {name: value.encode("utf-8", "backslashreplace").decode() for name, value in row.items()}

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cluster.storage import objects as storage
+from cluster.storage import objects, urls
 from dmnet_core.synthetic import KINDS, render_scene
 
 SIZES = ((480, 640), (360, 480), (512, 512))
@@ -70,24 +70,24 @@ def write_sample_archive(
         kind, (height, width) = KINDS[kind_number], sizes[turn % len(sizes)]
         ir, vis = render_scene(kind, seed * 100_000 + turn, height, width)
         for side, image in (("ir", ir), ("vis", vis)):
-            url = storage.join_url(output_url, side, kind, f"{turn:03d}.png")
+            url = urls.join_url(output_url, side, kind, f"{turn:03d}.png")
             num_written += _put_if_changed(url, _encode_png(image))
     return SampleReport(
         num_pairs=num_pairs,
         num_written=num_written,
-        ir_url=storage.join_url(output_url, "ir"),
-        vis_url=storage.join_url(output_url, "vis"),
+        ir_url=urls.join_url(output_url, "ir"),
+        vis_url=urls.join_url(output_url, "vis"),
     )
 
 
 def _put_if_changed(url: str, data: bytes) -> bool:
     """Write `data` unless `url` holds it already; return whether it was written."""
     try:
-        if storage.read_bytes(url) == data:
+        if objects.read_bytes(url) == data:
             return False
     except FileNotFoundError:
         pass
-    storage.put_bytes(url, data)
+    objects.put_bytes(url, data)
     return True
 
 

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pandas as pd
 
-from cluster.archive.pair_index import load_index, split_extension
+from cluster.archive.matching import split_extension
+from cluster.archive.pair_index import load_index
 from cluster.evaluating import score_table
+from cluster.evaluating.config import REFERENCES, EvaluateConfig
 from cluster.evaluating.scoring import Method, score_pair
-from cluster.fusing.config import REFERENCES, EvaluateConfig
-from cluster.fusing.report import duration
-from cluster.storage import fused_store
-from cluster.storage import objects as storage
+from cluster.storage import fused_store, objects, tables, urls
+from cluster.text.units import duration
 from dmnet_core import __version__
 from dmnet_core.metrics import METRICS
 from dmnet_core.ranges import check_range_policy
@@ -61,8 +61,8 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
     start = time.monotonic()
     config = replace(
         config,
-        index_url=storage.absolute_url(config.index_url),
-        output_url=storage.absolute_url(config.output_url),
+        index_url=urls.absolute_url(config.index_url),
+        output_url=urls.absolute_url(config.output_url),
     )
     check_range_policy(config.range_policy)
     pairs, unmatched = load_index(config.index_url)
@@ -80,17 +80,17 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
     scored: list[Row] = []
     for row in _score(config, rows, tuple(methods)):
         (problems if row["reason"] else scored).append(row)
-    scores = storage.typed_frame(scored, SCORE_COLUMNS).sort_values(
+    scores = tables.typed_frame(scored, SCORE_COLUMNS).sort_values(
         ["method", "pair_id"], ignore_index=True
     )
-    problem_frame = storage.typed_frame(problems, PROBLEM_COLUMNS)
+    problem_frame = tables.typed_frame(problems, PROBLEM_COLUMNS)
     return _write(config, scores, problem_frame, [m.name for m in methods], pairs, unmatched, start)
 
 
 def _find_method(name: str, url: str) -> Method:
     """Say what lies at a URL: an output of fuse_archive, its store, or a folder of images."""
-    url = storage.absolute_url(url)
-    for store in (storage.join_url(url, "fused.zarr"), url):
+    url = urls.absolute_url(url)
+    for store in (urls.join_url(url, "fused.zarr"), url):
         if fused_store.read_store_attributes(store) is not None:
             return Method(name, "store", store)
     return Method(name, "images", url)
@@ -116,7 +116,7 @@ def _find_images(
             for path in fused_store.list_fused(method.url):
                 found.setdefault(ids.get(path, path), []).append(path)
         else:
-            for file in storage.list_files(method.url):
+            for file in objects.list_files(method.url):
                 found.setdefault(split_extension(file.path)[0], []).append(file.url)
 
         def problem(name: str, reason: str, detail: str, by: str = method.name) -> None:
@@ -124,14 +124,14 @@ def _find_images(
             problems.append(row | {"reason": reason, "detail": detail})
 
         for name in sorted(found.keys() | sets.keys()):
-            urls = [storage.redact_url(url) for url in sorted(found.get(name, []))]
+            found_urls = [urls.redact_url(url) for url in sorted(found.get(name, []))]
             if name not in sets:
                 if not limited:
-                    problem(name, "extra", f"{', '.join(urls)}: no pair of the index has this name")
-            elif not urls:
-                problem(name, "missing", f"nothing of this name in {storage.redact_url(method.url)}")
-            elif len(urls) > 1:
-                problem(name, "ambiguous", f"several files of this name: {', '.join(urls)}")
+                    problem(name, "extra", f"{', '.join(found_urls)}: no pair of the index has this name")
+            elif not found_urls:
+                problem(name, "missing", f"nothing of this name in {urls.redact_url(method.url)}")
+            elif len(found_urls) > 1:
+                problem(name, "ambiguous", f"several files of this name: {', '.join(found_urls)}")
             else:
                 places[name][method.name] = found[name][0]
     return places, problems
@@ -149,7 +149,7 @@ def _score(config: EvaluateConfig, rows: pd.DataFrame, methods: tuple[Method, ..
 
 
 def _dataset(config: EvaluateConfig, rows: pd.DataFrame, methods: tuple[Method, ...]) -> ray.data.Dataset:
-    from cluster.runtime.session import dataset_of
+    from cluster.runtime.datasets import dataset_of
 
     options = {
         "methods": methods,
@@ -174,8 +174,8 @@ def _write(
     means = score_table.means(scores, problems, methods)
     heading = score_table.heading(config.stretch)
     warning = score_table.warning(problems)
-    urls = {
-        name: storage.join_url(config.output_url, file)
+    written = {
+        name: urls.join_url(config.output_url, file)
         for name, file in {
             "scores": "scores.parquet",
             "problems": "problems.parquet",
@@ -184,15 +184,15 @@ def _write(
             "record": "evaluation.json",
         }.items()
     }
-    storage.write_table(urls["scores"], scores)
-    storage.write_table(urls["problems"], problems)
-    storage.put_bytes(urls["table"], score_table.markdown(means, heading, warning).encode())
-    storage.put_bytes(urls["csv"], score_table.csv(means, config.stretch).encode())
+    tables.write_table(written["scores"], scores)
+    tables.write_table(written["problems"], problems)
+    objects.put_bytes(written["table"], score_table.markdown(means, heading, warning).encode())
+    objects.put_bytes(written["csv"], score_table.csv(means, config.stretch).encode())
     settings = asdict(config)
-    settings["fused"] = {name: storage.redact_url(url) for name, url in config.fused}
+    settings["fused"] = {name: urls.redact_url(url) for name, url in config.fused}
     record = {
         "config": {
-            name: storage.redact_url(value) if name.endswith("_url") else value
+            name: urls.redact_url(value) if name.endswith("_url") else value
             for name, value in settings.items()
         },
         "pairs": len(pairs),
@@ -205,7 +205,7 @@ def _write(
         "seconds": round(time.monotonic() - start, 3),
         "versions": {"dmnet-archive": __version__, **{n: version(n) for n in ("ray", "torch")}},
     }  # fmt: skip
-    storage.put_bytes(urls["record"], json.dumps(record, indent=1).encode())
+    objects.put_bytes(written["record"], json.dumps(record, indent=1).encode())
     lacking = [
         f"{name} lacks scores of {count} of {len(pairs)} pairs"
         for name, count in problems[problems["reason"] != "extra"]["method"].value_counts().items()
@@ -213,5 +213,5 @@ def _write(
     ]
     text = score_table.terminal(means, heading, warning)
     text += f"\n{len(pairs)} pairs, {duration(time.monotonic() - start)}"
-    problem = f"{'; '.join(lacking)}: see {storage.redact_url(urls['problems'])}" if lacking else ""
-    return Evaluation(text, urls, problem)
+    problem = f"{'; '.join(lacking)}: see {urls.redact_url(written['problems'])}" if lacking else ""
+    return Evaluation(text, written, problem)

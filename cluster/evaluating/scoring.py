@@ -15,10 +15,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cluster.archive.reasons import explain
 from cluster.archive.sources.frames import decode_image
-from cluster.fusing.steps.steps import explain
-from cluster.storage import fused_store
-from cluster.storage import objects as storage
+from cluster.storage import fused_store, objects
 from dmnet_core.inference import fused_luminance, prepare_pair
 from dmnet_core.metrics import METRICS, fusion_metrics
 from dmnet_core.references import METHODS
@@ -89,7 +88,7 @@ def score_pair(
 def _sources(row: Row, range_policy: str, max_pixels: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Return ir and vis as (1, 1, H, W) grey levels."""
     ir, vis = (
-        decode_image(storage.read_bytes(row[f"{side}_url"]), max_pixels=max_pixels)
+        decode_image(objects.read_bytes(row[f"{side}_url"]), max_pixels=max_pixels)
         for side in ("ir", "vis")
     )
     pair = prepare_pair(ir, vis, range_policy)
@@ -110,7 +109,7 @@ def _fused(
     if method.kind == "store":
         image = fused_store.read_fused(method.url, place, max_pixels=max_pixels)
     else:
-        image = decode_image(storage.read_bytes(place), max_pixels=max_pixels)
+        image = decode_image(objects.read_bytes(place), max_pixels=max_pixels)
     return _levels(fused_luminance(image, stretch))
 
 

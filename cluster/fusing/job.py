@@ -25,6 +25,7 @@ from cluster.fusing import report, results
 from cluster.fusing.config import FuseConfig
 from cluster.fusing.lease import Lease, LeaseLost
 from cluster.fusing.ledger import LedgerWriter, read_ledger
+from cluster.fusing.output import Output
 from cluster.fusing.plan import (
     LOST,
     SEED,
@@ -35,11 +36,13 @@ from cluster.fusing.plan import (
     make_plan,
     valid_since,
 )
-from cluster.fusing.results import Output, Summary
 from cluster.fusing.steps.attempts import AttemptCounts
-from cluster.fusing.steps.steps import FuseWindows, read_window, write_window
-from cluster.storage import fused_store
-from cluster.storage import objects as storage
+from cluster.fusing.steps.fuse import FuseWindows
+from cluster.fusing.steps.read import read_window
+from cluster.fusing.steps.write import write_window
+from cluster.fusing.summary import Summary, judge, summarise
+from cluster.storage import fused_store, objects, tables, urls
+from cluster.text import units
 from cluster.text.plain_text import one_line
 from cluster.text.run_log import RunLog
 from dmnet_core import __version__
@@ -82,7 +85,7 @@ def fuse_archive(config: FuseConfig) -> Summary:
 
 def _fuse_archive(config: FuseConfig, log: RunLog) -> Summary:
     start = time.monotonic()
-    storage.give_memory_back()
+    tables.give_memory_back()
     check_range_policy(config.range_policy)
     output = Output(config.output_url)
     index, unmatched = _open_index(config)
@@ -91,7 +94,7 @@ def _fuse_archive(config: FuseConfig, log: RunLog) -> Summary:
     lease = Lease(config.output_url, log, config.partition)
     run = _Run(config, output, checkpoint, fingerprint, lease, log)
     if config.dry_run:
-        return results.summarise(run.plan(index, unmatched), unmatched)
+        return summarise(run.plan(index, unmatched), unmatched)
     waited = run.lease.acquire(wait=config.wait)
     try:
         if waited:  # there may be other pairs by now
@@ -99,16 +102,17 @@ def _fuse_archive(config: FuseConfig, log: RunLog) -> Summary:
         plan = run.plan(index, unmatched)
         run.mark_store()
         now = run.work(plan, index, unmatched, start)
-        summary = results.summarise(now, unmatched)
-        summary = results.judge(summary, index, now, config.max_rejected)
+        summary = summarise(now, unmatched)
+        summary = judge(summary, index, now, config.max_rejected)
         run.record(summary, "finished", start)
         if config.partition:  # other runs are at work: the tables are written by one over everything
-            seen, urls = results.see_metrics(index, run.ledger, now), {"fused": output.store}
+            seen, written = results.see_metrics(index, run.ledger, now), {"fused": output.store}
         else:
-            seen, urls = results.write_tables(output, index, run.ledger, now, unmatched), output.urls()
-            if len(plan.todo) or not storage.exists(output.preview):
+            seen = results.write_tables(output, index, run.ledger, now, unmatched)
+            written = output.urls()
+            if len(plan.todo) or not objects.exists(output.preview):
                 results.write_preview(output, seen, config)
-        report.say_summary(log, summary, urls, seen, time.monotonic() - start)
+        report.say_summary(log, summary, written, seen, time.monotonic() - start)
         return summary
     finally:
         run.lease.release()
@@ -202,13 +206,13 @@ class _Run:
                 return plan
             self.read_ledger()
             return self._subtract(index)
-        except storage.StorageError:
+        except urls.StorageError:
             raise  # there is nowhere to leave a record
         except BaseException as error:
             reason = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
             with suppress(OSError, ValueError):  # the first error counts
                 self.read_ledger()
-                self.record(results.summarise(self._subtract(index), unmatched), reason, start)
+                self.record(summarise(self._subtract(index), unmatched), reason, start)
             raise
 
     def record(self, summary: Summary, exit_reason: str, start: float) -> None:
@@ -247,7 +251,8 @@ class _Run:
         wanted = 1 if config.on_cuda else config.cpus_per_actor
         progress = report.Progress(len(todo), self.log)
         # Here, so that a run with nothing to do is done before Ray would be imported.
-        from cluster.runtime.session import actor_claim, ray_session
+        from cluster.runtime.datasets import actor_claim
+        from cluster.runtime.session import ray_session
         from cluster.runtime.telemetry import RunMetrics
 
         with ray_session(config.ray_address, wanted * config.num_actors) as cluster_cpus:
@@ -283,7 +288,7 @@ class _Run:
     def _dataset(self, index: PairIndex, todo: pd.DataFrame, actor_cpus: float) -> ray.data.Dataset:
         import ray.data
 
-        from cluster.runtime.session import dataset_of
+        from cluster.runtime.datasets import dataset_of
 
         config = self.config
         paths = (path for rows in self._windows(index, todo) for path in rows["zarr_path"])
@@ -334,8 +339,8 @@ def foretold_memory(model: DMNet, config: FuseConfig) -> str:
     empty, most = actor_bytes(model, 0), actor_bytes(model, config.max_pixels)
     megapixel = actor_bytes(model, 1_000_000) - empty
     return (
-        f"an actor needs {report.size(empty)} and {report.size(megapixel)} a megapixel of its largest "
-        f"image: {report.size(most)} with one of --max-pixels"
+        f"an actor needs {units.size(empty)} and {units.size(megapixel)} a megapixel of its largest "
+        f"image: {units.size(most)} with one of --max-pixels"
     )
 
 
@@ -374,7 +379,7 @@ def _absolute(config: FuseConfig) -> FuseConfig:
     """Return the config with local paths absolute: a worker's folder is another."""
     names = ("output_url", "index_url", "ir_url", "vis_url", "checkpoint_url")
     given: dict[str, Any] = {name: getattr(config, name) for name in names}
-    changed: Any = {name: storage.absolute_url(url) for name, url in given.items() if url}
+    changed: Any = {name: urls.absolute_url(url) for name, url in given.items() if url}
     return replace(config, **changed)
 
 
@@ -386,14 +391,14 @@ def _load_checkpoint(config: FuseConfig) -> Checkpoint:
     if config.checkpoint_url is None:
         return load_checkpoint()
     try:
-        data = storage.read_bytes(config.checkpoint_url)
+        data = objects.read_bytes(config.checkpoint_url)
     except FileNotFoundError as error:
         raise ValueError(
-            f"--checkpoint {storage.redact_url(config.checkpoint_url)!r} is not there, expected a "
+            f"--checkpoint {urls.redact_url(config.checkpoint_url)!r} is not there, expected a "
             ".safetensors file: check the URL, or leave it out for the shipped weights"
         ) from error
     try:
         return load_checkpoint(data)
     except ValueError as error:
-        url = storage.redact_url(config.checkpoint_url)
+        url = urls.redact_url(config.checkpoint_url)
         raise ValueError(f"--checkpoint {url!r}: {error}") from error

@@ -24,7 +24,7 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-from cluster.storage import objects as storage
+from cluster.storage import objects, urls
 from cluster.text.plain_text import printable
 from cluster.text.run_log import RunLog
 
@@ -56,7 +56,7 @@ class Lease:
             partition: (k, n) for a run over the k-th of n partitions, None for one over everything.
         """
         self.output_url = output_url
-        self.folder_url = storage.join_url(output_url, "lease")
+        self.folder_url = urls.join_url(output_url, "lease")
         self.log = log
         self.run_id = log.run_id
         self.scope = WHOLE if partition is None else "{}-of-{}".format(*partition)
@@ -94,7 +94,7 @@ class Lease:
                 continue  # another run was granted the number: see who
             if not wait and not live.get("silent"):
                 raise LeaseHeld(
-                    f"output {storage.redact_url(self.output_url)!r} is being written by run "
+                    f"output {urls.redact_url(self.output_url)!r} is being written by run "
                     f"{_name(live)}, expected no other run: wait for its end (--wait), or, if it "
                     f"has died, until {EXPIRY_S:.0f} s after its last heartbeat"
                 )
@@ -105,7 +105,7 @@ class Lease:
             time.sleep(POLL_S * random.uniform(0.5, 1.5))  # two that gave way must not meet again
         for number in self._numbers().get(self.scope, []):
             if number < self.number:
-                storage.delete(self._url(self.scope, number))
+                objects.delete(self._url(self.scope, number))
         self.beaten_at = time.time()
         self.thread.start()
         return told
@@ -117,7 +117,7 @@ class Lease:
         if self.lost:
             _, holder = self._latest(self.scope)
             raise LeaseLost(
-                f"output {storage.redact_url(self.output_url)!r} was taken over by run "
+                f"output {urls.redact_url(self.output_url)!r} was taken over by run "
                 f"{_name(holder)}, since this run gave no sign for over {EXPIRY_S:.0f} s: "
                 "nothing is lost, let that run end"
             )
@@ -132,7 +132,7 @@ class Lease:
             return
         try:
             self._put(self.holder | {"released": True})
-        except storage.StorageError as error:
+        except urls.StorageError as error:
             self.log.say("lease_left", f"the lease is left to expire: {error}", error=str(error))
 
     def _beat(self) -> None:
@@ -143,7 +143,7 @@ class Lease:
                     return
                 self._put(self.holder | {"heartbeat": time.time()})
                 self.beaten_at = time.time()
-            except (storage.StorageError, OSError, LookupError):
+            except (urls.StorageError, OSError, LookupError):
                 continue  # the store is away for a moment; the next beat tells
 
     def _excluded(self) -> list[str]:
@@ -183,7 +183,7 @@ class Lease:
             "heartbeat": time.time(),
             "released": False,
         }
-        granted = storage.create_bytes(self._url(self.scope, number), json.dumps(self.holder).encode())
+        granted = objects.create_bytes(self._url(self.scope, number), json.dumps(self.holder).encode())
         if not granted:  # by an answer that was lost, and a retry that found its own object?
             latest, holder = self._latest(self.scope)
             granted = latest == number and holder.get("run_id") == self.run_id
@@ -198,21 +198,21 @@ class Lease:
             if number and not last.get("released"):
                 self._say_taken_over(last)
                 record = json.dumps(self.holder | {"released": True}).encode()
-                storage.create_bytes(self._url(scope, number + 1), record)
+                objects.create_bytes(self._url(scope, number + 1), record)
 
     def _say_taken_over(self, last: Holder) -> None:
         text = f"taking over from run {_name(last)}, which has died"
         self.log.say("taken_over", text, holder=last.get("run_id", ""))
 
     def _put(self, holder: Holder) -> None:
-        storage.put_bytes(self._url(self.scope, self.number), json.dumps(holder).encode())
+        objects.put_bytes(self._url(self.scope, self.number), json.dumps(holder).encode())
 
     def _latest(self, scope: str) -> tuple[int, Holder]:
         numbers = self._numbers().get(scope)
         if not numbers:
             return 0, {}
         try:
-            holder: Holder = json.loads(storage.read_bytes(self._url(scope, numbers[-1])))
+            holder: Holder = json.loads(objects.read_bytes(self._url(scope, numbers[-1])))
         except (FileNotFoundError, ValueError):
             return numbers[-1], {}
         return numbers[-1], holder
@@ -220,7 +220,7 @@ class Lease:
     def _numbers(self) -> dict[str, list[int]]:
         """Return the numbers that were ever granted and not tidied up, rising, by scope."""
         found: dict[str, list[int]] = {}
-        for file in storage.list_parts(self.folder_url):
+        for file in objects.list_parts(self.folder_url):
             scope, _, name = file.path.rpartition("/")
             number = name.partition(".")[0]
             if number.isdigit():
@@ -228,7 +228,7 @@ class Lease:
         return {scope: sorted(numbers) for scope, numbers in found.items()}
 
     def _url(self, scope: str, number: int) -> str:
-        return storage.join_url(self.folder_url, *filter(None, [scope]), f"{number:06d}.json")
+        return urls.join_url(self.folder_url, *filter(None, [scope]), f"{number:06d}.json")
 
 
 class _Watch:

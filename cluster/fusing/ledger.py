@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from pandas.api.types import union_categoricals
 
 from cluster.archive.keys import KEYS, pair_keys, partition_of, source_keys
-from cluster.fusing.steps.steps import RANGES
-from cluster.storage import objects as storage
+from cluster.fusing.steps.rows import RANGES
+from cluster.storage import objects, tables, urls
 from dmnet_core.metrics import METRICS
 
 Row = dict[str, Any]
@@ -98,11 +98,11 @@ class LedgerWriter:
     def flush(self) -> None:
         """Put the part with all rows that it has by now, over what was put of it before."""
         if len(self.rows) > self.num_put:
-            part_url = storage.join_url(
+            part_url = urls.join_url(
                 self.ledger_url, f"part-{self.run_id}-{self.num_parts:06d}.parquet"
             )
             self.num_put = len(self.rows)  # tried once: a run that can't write its ledger ends
-            storage.write_table(part_url, storage.typed_frame(self.rows, COLUMNS))
+            tables.write_table(part_url, tables.typed_frame(self.rows, COLUMNS))
             if len(self.rows) >= ROWS_PER_PART:
                 self.rows, self.num_put = [], 0
                 self.num_parts += 1
@@ -129,10 +129,10 @@ class Ledger:
     def rows(self, entries: pd.DataFrame) -> pd.DataFrame:
         """Return the whole rows of some entries, in their order."""
         places = entries.groupby("part", sort=False)["row"]
-        urls = [self.parts[part] for part, _ in places]
-        parts = storage.read_parts(urls, COLUMNS, COLUMNS)
+        part_urls = [self.parts[part] for part, _ in places]
+        parts = tables.read_parts(part_urls, COLUMNS, COLUMNS)
         found = [whole.iloc[at.to_numpy()] for whole, (_, at) in zip(parts, places, strict=True)]
-        rows = pd.concat(found or [storage.typed_frame([], COLUMNS)], ignore_index=True)
+        rows = pd.concat(found or [tables.typed_frame([], COLUMNS)], ignore_index=True)
         order = np.concatenate([np.zeros(0, int), *(places.indices[part] for part, _ in places)])
         return rows.iloc[order.argsort()].reset_index(drop=True)
 
@@ -141,13 +141,13 @@ class Ledger:
         at_once = _rows_at_once(entries["part"].to_numpy())
         for start in range(0, len(entries), at_once):
             rows = self.rows(entries.iloc[start : start + at_once])
-            for begin in range(0, len(rows), storage.SLICE_ROWS):
-                yield rows.iloc[begin : begin + storage.SLICE_ROWS].reset_index(drop=True)
+            for begin in range(0, len(rows), tables.SLICE_ROWS):
+                yield rows.iloc[begin : begin + tables.SLICE_ROWS].reset_index(drop=True)
 
 
 def _rows_at_once(parts: NDArray[np.int32]) -> int:
     """Return how many rows to read at once, given each row's part, so that few parts are read often."""
-    at_once = storage.SLICE_ROWS
+    at_once = tables.SLICE_ROWS
     most_reads = READS_PER_PART * len(np.unique(parts))
     while at_once < len(parts):
         groups = np.arange(len(parts)) // at_once
@@ -164,17 +164,17 @@ def read_ledger(ledger_url: str, partition: tuple[int, int] | None = None) -> Le
         ledger_url: folder of its parts.
         partition: which entries are the run's own; all where there is none.
     """
-    parts = storage.find_parts(ledger_url)
+    parts = objects.find_parts(ledger_url)
     found = [
         _entries_of(rows, number, partition)
-        for number, rows in enumerate(storage.read_parts(parts, [*KEYS, *ENTRY], COLUMNS))
+        for number, rows in enumerate(tables.read_parts(parts, [*KEYS, *ENTRY], COLUMNS))
     ]
     columns = {name: [part[name] for part in found] for name in found[0]} if found else {}
     joined = {
         name: union_categoricals(arrays) if name in TEXTS else np.concatenate(arrays)
         for name, arrays in columns.items()
     }
-    frame = pd.DataFrame(joined or _entries_of(storage.typed_frame([], COLUMNS), 0, None))
+    frame = pd.DataFrame(joined or _entries_of(tables.typed_frame([], COLUMNS), 0, None))
     frame = frame.sort_values("recorded_at", kind="stable")
     return Ledger(parts, frame.drop_duplicates(["pair", "window"], keep="last", ignore_index=True))
 

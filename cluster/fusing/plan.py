@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from cluster.fusing.config import FuseConfig
-from cluster.storage import objects as storage
+from cluster.storage import urls
 from dmnet_core.checkpoint import Checkpoint
 
 FORMAT_VERSION = 2
@@ -123,7 +123,7 @@ def check_fingerprint(
             if before.get(name) != present.fields.get(name)
         )
     raise ValueError(
-        f"output {storage.redact_url(output_url)!r} was made with other settings: {differing}. "
+        f"output {urls.redact_url(output_url)!r} was made with other settings: {differing}. "
         "Give the settings it was made with, or another --output, or --reprocess to fuse it all again"
     )
 

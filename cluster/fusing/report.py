@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
-import io
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
-from PIL import Image, ImageDraw
 
-from cluster.archive.sources.frames import decode_image
 from cluster.fusing.plan import Plan
-from cluster.storage import fused_store
-from cluster.storage import objects as storage
-from cluster.text.plain_text import one_line, printable
+from cluster.fusing.summary import Summary
+from cluster.storage import urls
+from cluster.text import units
+from cluster.text.plain_text import printable
 from cluster.text.run_log import RunLog
-from dmnet_core.inference import prepare_pair
 from dmnet_core.metrics import METRICS
-from dmnet_core.ranges import from_unit, to_unit
-
-if TYPE_CHECKING:
-    from cluster.fusing.results import Summary
 
 SECONDS_PER_LINE = 30.0
 SECONDS_PER_REDRAW = 0.5
 NUM_PREVIEW = 4
-CELL_WIDTH, CELL_GAP, LABEL_HEIGHT = 400, 6, 18
 
 
 class MetricsSeen:
@@ -89,7 +80,7 @@ class Progress:
     def line(self) -> str:
         """Return the line as it is now."""
         rate = self.done / max(time.monotonic() - self.start, 1e-6)
-        left = duration((self.total - self.done) / rate) if rate > 0 else "?"
+        left = units.duration((self.total - self.done) / rate) if rate > 0 else "?"
         return (
             f"{self.done}/{self.total} pairs  {rate:.2f} pairs/s  {left} left  "
             f"{self.rejected} rejected"
@@ -118,8 +109,9 @@ def say_plan(
         "already done": plan.num_done,
         "pairs to fuse": len(plan.todo),
         "windows": len(plan.todo),
-        "to read": size(plan.read_bytes) + (f" and {unknown} files of unknown size" if unknown else ""),
-        "to write": f"about {size(plan.write_bytes)}",
+        "to read": units.size(plan.read_bytes)
+        + (f" and {unknown} files of unknown size" if unknown else ""),
+        "to write": f"about {units.size(plan.write_bytes)}",
     }
     if memory:
         rows["memory"] = memory
@@ -130,19 +122,13 @@ def say_plan(
         kept = "results removed" if prune else f"results kept{others}; --prune removes them"
         rows["left the index"] = f"{len(plan.gone)} ({kept})"
     log.say(
-        "plan", table(rows), pairs=len(plan.pairs) + num_unmatched, without_partner=num_unmatched,
+        "plan", units.table(rows), pairs=len(plan.pairs) + num_unmatched, without_partner=num_unmatched,
         done=plan.num_done, to_fuse=len(plan.todo), read_bytes=plan.read_bytes, gone=len(plan.gone),
     )  # fmt: skip
 
 
-def table(rows: dict[str, Any]) -> str:
-    """Return names and values in two columns."""
-    width = max(map(len, rows))
-    return "\n".join(f"  {name:<{width}}  {value}" for name, value in rows.items())
-
-
 def say_summary(
-    log: RunLog, summary: Summary, urls: dict[str, str], seen: MetricsSeen, seconds: float
+    log: RunLog, summary: Summary, written: dict[str, str], seen: MetricsSeen, seconds: float
 ) -> None:
     """Say how a run ended and where its results are."""
     rows: dict[str, Any] = {
@@ -151,93 +137,12 @@ def say_summary(
     rows |= {f"  {printable(reason)}": count for reason, count in summary.reasons.items()}
     if seen.num_rows:
         rows["means"] = seen.means()
-    rows["time"] = duration(seconds)
-    rows |= {name: printable(storage.redact_url(url)) for name, url in urls.items()}
+    rows["time"] = units.duration(seconds)
+    rows |= {name: printable(urls.redact_url(url)) for name, url in written.items()}
     log.say(
-        "finished", table(rows), pairs=summary.num_pairs, fused=summary.num_fused,
+        "finished", units.table(rows), pairs=summary.num_pairs, fused=summary.num_fused,
         rejected=summary.num_rejected, reasons=summary.reasons, problem=summary.problem,
         seconds=round(seconds, 3),
     )  # fmt: skip
 
 
-def duration(seconds: float) -> str:
-    """Return seconds as 42s, 3m20s or 5h07m."""
-    whole = int(seconds)
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m{whole % 60:02d}s"
-    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
-
-
-def size(num_bytes: float) -> str:
-    """Return bytes as 812 B, 3.1 MB, ..."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if num_bytes < 1000:
-            return f"{num_bytes:.0f} {unit}" if unit == "B" else f"{num_bytes:.1f} {unit}"
-        num_bytes /= 1000
-    return f"{num_bytes:.1f} TB"
-
-
-def make_preview(
-    pairs: pd.DataFrame, store_url: str, *, range_policy: str, max_pixels: int
-) -> bytes | None:
-    """Return a PNG of IR | VIS | fused of pairs, None where there is none.
-
-    Args:
-        pairs: rows of the metrics table.
-        store_url: where the fused arrays are.
-        range_policy: how sources become grey levels.
-        max_pixels: as in `decode_image`.
-    """
-    strips = []
-    for _, row in pairs.iterrows():
-        try:
-            ir, vis = (
-                decode_image(storage.read_bytes(row[f"{side}_url"]), max_pixels=max_pixels)
-                for side in ("ir", "vis")
-            )
-            fused = fused_store.read_fused(store_url, row["zarr_path"], max_pixels=max_pixels)
-            pair = prepare_pair(ir, vis, range_policy)
-        except (OSError, ValueError) as error:
-            print(f"  preview leaves out {row['pair_id']!r}: {one_line(error)}", file=sys.stderr)
-            continue  # a file went away or changed after it was fused: the picture does without it
-        shown_vis = vis if vis.dtype == np.uint8 else from_unit(pair.vis, "uint8")
-        images = [from_unit(pair.ir, "uint8"), shown_vis, _to_8_bit(fused)]
-        strips.append(draw_strip(images, str(row["pair_id"])))
-    return draw_sheet(strips) if strips else None
-
-
-def draw_sheet(strips: list[Image.Image]) -> bytes:
-    """Return the PNG of strips, one below the other."""
-    sheet = Image.new("RGB", (strips[0].width, sum(strip.height for strip in strips)), "white")
-    top = 0
-    for strip in strips:
-        sheet.paste(strip, (0, top))
-        top += strip.height
-    buffer = io.BytesIO()
-    sheet.save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def _to_8_bit(fused: NDArray[np.generic]) -> NDArray[np.generic]:
-    if fused.dtype == np.uint8:
-        return fused
-    high = 1.0 if fused.dtype == np.float32 else float(np.iinfo(fused.dtype.name).max)
-    return from_unit(to_unit(fused, 0.0, high), "uint8")
-
-
-def draw_strip(images: list[NDArray[np.generic]], pair_id: str) -> Image.Image:
-    """Return 8-bit IR, VIS and fused side by side, with the pair's name above."""
-    height = max(1, round(images[0].shape[0] * CELL_WIDTH / images[0].shape[1]))
-    width = 3 * CELL_WIDTH + 2 * CELL_GAP
-    strip = Image.new("RGB", (width, height + LABEL_HEIGHT + CELL_GAP), "white")
-    draw = ImageDraw.Draw(strip)
-    shown = printable(pair_id.encode("ascii", "replace").decode())[:48]
-    labels = (f"IR  {shown}", "VIS", "fused")
-    for index, (image, label) in enumerate(zip(images, labels, strict=True)):
-        left = index * (CELL_WIDTH + CELL_GAP)
-        cell = Image.fromarray(image).convert("RGB").resize((CELL_WIDTH, height))
-        strip.paste(cell, (left, LABEL_HEIGHT))
-        draw.text((left + 2, 3), label, fill="black")
-    return strip

@@ -9,9 +9,8 @@ from __future__ import annotations
 import itertools
 import json
 import platform
-from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
@@ -20,13 +19,15 @@ import pandas as pd
 
 from cluster.archive.keys import KEYS, URLS, pair_keys
 from cluster.archive.pair_index import PairIndex
-from cluster.fusing import report
 from cluster.fusing.config import FuseConfig
 from cluster.fusing.ledger import COLUMNS, Ledger
+from cluster.fusing.output import Output
 from cluster.fusing.plan import Fingerprint, Plan
+from cluster.fusing.preview import make_preview
 from cluster.fusing.report import MetricsSeen
-from cluster.fusing.steps.steps import RANGES
-from cluster.storage import objects as storage
+from cluster.fusing.steps.rows import RANGES
+from cluster.fusing.summary import Summary
+from cluster.storage import objects, tables, urls
 from dmnet_core import __version__
 from dmnet_core.metrics import METRICS
 
@@ -38,96 +39,6 @@ METRICS_COLUMNS = [
     "pair_id", *METRICS, "height", "width", "bands", "dtype", *RANGES, "seconds", "zarr_path", *URLS,
     "fingerprint",
 ]  # fmt: skip
-
-
-@dataclass(frozen=True, kw_only=True)
-class Summary:
-    """How a run ended, or how things stand before one."""
-
-    num_pairs: int
-    """In the run, those without partner included."""
-    num_fused: int
-    """Of these, fused now or before."""
-    num_rejected: int
-    """Of these, rejected now or before."""
-    reasons: dict[str, int] = field(default_factory=dict)
-    """Rejected pairs by reason."""
-    problem: str = ""
-    """Why the job must not count as a success; empty where it may."""
-
-
-@dataclass(frozen=True)
-class Output:
-    """The URLs below --output."""
-
-    url: str
-
-    @property
-    def store(self) -> str:
-        """Zarr store of the fused images."""
-        return storage.join_url(self.url, "fused.zarr")
-
-    @property
-    def ledger(self) -> str:
-        """Folder of the ledger's parts."""
-        return storage.join_url(self.url, "ledger")
-
-    @property
-    def metrics(self) -> str:
-        """Folder of the metrics table."""
-        return storage.join_url(self.url, "metrics.parquet")
-
-    @property
-    def rejected(self) -> str:
-        """Folder of the table of rejects."""
-        return storage.join_url(self.url, "rejected.parquet")
-
-    @property
-    def runs(self) -> str:
-        """Folder of the run records."""
-        return storage.join_url(self.url, "runs")
-
-    @property
-    def preview(self) -> str:
-        """Picture of a few pairs."""
-        return storage.join_url(self.url, "preview.png")
-
-    def urls(self) -> dict[str, str]:
-        """Return what a user opens."""
-        return {
-            "fused": self.store,
-            "metrics": self.metrics,
-            "rejected": self.rejected,
-            "preview": self.preview,
-        }
-
-
-def summarise(plan: Plan, unmatched: list[Row]) -> Summary:
-    """Count what the ledger and the unmatched names say about the pairs of a run."""
-    current = plan.current[plan.current["position"] < len(plan.pairs)]
-    refused = current[current["status"] == "rejected"]
-    reasons = Counter(refused["reason"]) + Counter(row["reason"] for row in unmatched)
-    return Summary(
-        num_pairs=len(plan.pairs) + len(unmatched),
-        num_fused=int((current["status"] == "fused").sum()),
-        num_rejected=len(refused) + len(unmatched),
-        reasons=dict(sorted(reasons.items())),
-    )
-
-
-def judge(summary: Summary, index: PairIndex, plan: Plan, max_rejected: float) -> Summary:
-    """Return the summary of a finished run with its problem, where it has one."""
-    num_left = summary.num_pairs - summary.num_fused - summary.num_rejected
-    if num_left:
-        lost = np.setdiff1d(plan.pairs["position"], plan.current["position"])
-        example = f", for example {index.at(lost[:1])['pair_id'][0]!r}" if len(lost) else ""
-        problem = f"{num_left} pairs are neither fused nor rejected{example}: run the job again"
-    elif summary.num_rejected > max_rejected * summary.num_pairs:
-        share = summary.num_rejected / summary.num_pairs
-        problem = f"{share:.2%} of the pairs were rejected, expected at most {max_rejected:.2%}"
-    else:
-        problem = ""
-    return replace(summary, problem=problem)
 
 
 def write_tables(
@@ -144,7 +55,7 @@ def write_tables(
     metrics = seen.passing(_with_kept(output, _metrics(index, ledger, plan), ledger, kept))
     _replace_table(output.metrics, map(_without_secrets, metrics))
     refused = _with_index("rejected", REJECTED_COLUMNS, [], index, ledger, plan)
-    without = storage.typed_frame(unmatched, dict.fromkeys(REJECTED_COLUMNS, "str"))
+    without = tables.typed_frame(unmatched, dict.fromkeys(REJECTED_COLUMNS, "str"))
     _replace_table(output.rejected, map(_without_secrets, itertools.chain(refused, [without])))
     return seen
 
@@ -159,11 +70,11 @@ def see_metrics(index: PairIndex, ledger: Ledger, plan: Plan) -> MetricsSeen:
 
 def write_preview(output: Output, seen: MetricsSeen, config: FuseConfig) -> None:
     """Write the picture of a few pairs, where any was fused."""
-    picture = report.make_preview(
+    picture = make_preview(
         seen.shown, output.store, range_policy=config.range_policy, max_pixels=config.max_pixels
     )
     if picture is not None:
-        storage.put_bytes(output.preview, picture)
+        objects.put_bytes(output.preview, picture)
 
 
 def write_record(
@@ -177,7 +88,7 @@ def write_record(
 ) -> None:
     """Write OUT/runs/<run_id>.json."""
     settings = {
-        name: storage.redact_url(value) if name.endswith("_url") and value else value
+        name: urls.redact_url(value) if name.endswith("_url") and value else value
         for name, value in asdict(config).items()
     }
     record = {
@@ -193,8 +104,8 @@ def write_record(
             **{name: version(name) for name in VERSIONED},
         },
     }
-    url = storage.join_url(output.runs, f"{run_id}.json")
-    storage.put_bytes(url, json.dumps(record, indent=1).encode())
+    url = urls.join_url(output.runs, f"{run_id}.json")
+    objects.put_bytes(url, json.dumps(record, indent=1).encode())
 
 
 def _metrics(index: PairIndex, ledger: Ledger, plan: Plan) -> Iterator[pd.DataFrame]:
@@ -237,22 +148,22 @@ def _with_kept(
     beside = before.drop(columns=[name for name in known if name in before and name != "pair_id"])
     first = next(frames)
     try:
-        columns = storage.joint_columns([first, beside])
+        columns = tables.joint_columns([first, beside])
     except ValueError as error:
         raise ValueError(
-            f"the index has another type of column than {storage.redact_url(output.metrics)!r} for pairs "
+            f"the index has another type of column than {urls.redact_url(output.metrics)!r} for pairs "
             f"that left it ({error}), expected one: give the index's column that type, or remove these "
             "pairs with --prune"
         ) from error
     for frame in itertools.chain([first], frames):
-        yield storage.fitted(frame, columns)
+        yield tables.fitted(frame, columns)
     for rows in ledger.slices(kept):
-        yield storage.fitted(rows[known].merge(beside, on="pair_id", how="left"), columns)
+        yield tables.fitted(rows[known].merge(beside, on="pair_id", how="left"), columns)
 
 
 def _table_before(url: str, kept: pd.DataFrame) -> pd.DataFrame:
     """Return the rows that a metrics table has of the pairs of some ledger entries, each pair once."""
-    stored = storage.read_slices(url)
+    stored = tables.read_slices(url)
     if stored is None:
         return pd.DataFrame({"pair_id": pd.Series(dtype="str")})
     frames = [frame[np.isin(pair_keys(frame), kept["pair"])] for frame in stored]
@@ -262,13 +173,13 @@ def _table_before(url: str, kept: pd.DataFrame) -> pd.DataFrame:
 
 def _without_secrets(frame: pd.DataFrame) -> pd.DataFrame:
     """Return a table whose URLs have no user, password and query."""
-    urls = {name: list(map(storage.redact_url, frame[name].fillna("").to_numpy())) for name in URLS}
-    return frame.assign(**{name: pd.Series(found, frame.index, "str") for name, found in urls.items()})
+    shown = {name: list(map(urls.redact_url, frame[name].fillna("").to_numpy())) for name in URLS}
+    return frame.assign(**{name: pd.Series(found, frame.index, "str") for name, found in shown.items()})
 
 
 def _replace_table(folder_url: str, frames: Iterable[pd.DataFrame]) -> None:
     """Make frames all of a table's folder: its one part in one put, so that no reader sees two."""
-    storage.write_slices(storage.join_url(folder_url, TABLE_PART), frames)
-    for file in storage.list_parts(folder_url):
+    tables.write_slices(urls.join_url(folder_url, TABLE_PART), frames)
+    for file in objects.list_parts(folder_url):
         if file.path != TABLE_PART:  # of an earlier version, whose parts bore the run's name
-            storage.delete(file.url)
+            objects.delete(file.url)

@@ -20,7 +20,7 @@ from zarr.codecs import ZstdCodec
 from zarr.core.buffer import Buffer, default_buffer_prototype
 from zarr.storage import MemoryStore
 
-from cluster.storage import objects as storage
+from cluster.storage import objects, urls
 
 CHUNK = 256
 """Pixels on a side of a Zarr chunk; a shard is the whole window, rounded up to chunks."""
@@ -61,25 +61,25 @@ def create_parent_groups(store_url: str, zarr_paths: Iterable[str]) -> None:
             parents.add(path)
 
     def create(path: str) -> None:
-        url = storage.join_url(store_url, path)
-        if not storage.exists(storage.join_url(url, "zarr.json")):
+        url = urls.join_url(store_url, path)
+        if not objects.exists(urls.join_url(url, "zarr.json")):
             _put_group(url, {})
 
-    with ThreadPoolExecutor(storage.NUM_THREADS) as pool:
+    with ThreadPoolExecutor(objects.NUM_THREADS) as pool:
         list(pool.map(create, sorted(parents)))
 
 
 def read_store_attributes(store_url: str) -> dict[str, Any] | None:
     """Return the root group's attributes, None where there is no store."""
     try:
-        data = storage.read_bytes(storage.join_url(store_url, "zarr.json"))
+        data = objects.read_bytes(urls.join_url(store_url, "zarr.json"))
     except FileNotFoundError:
         return None
     try:
         attributes: dict[str, Any] = json.loads(data)["attributes"]
     except (ValueError, KeyError, TypeError) as error:
-        raise storage.StorageError(
-            f"store {storage.redact_url(store_url)!r} has a zarr.json that is no Zarr v3 group, expected "
+        raise urls.StorageError(
+            f"store {urls.redact_url(store_url)!r} has a zarr.json that is no Zarr v3 group, expected "
             "one that this job wrote: give another --output"
         ) from error
     return attributes
@@ -116,42 +116,42 @@ def write_fused(
         config={"write_empty_chunks": True},
     )
     array[:] = pixels
-    objects = {key: value.to_bytes() for key, value in stored.items()}
-    group_url = storage.join_url(store_url, zarr_path)
-    ordered = sorted(objects, key=lambda key: (key.endswith("zarr.json"), key.count("/") == 0))
-    if not storage.is_remote(store_url) and _changed_rank(storage.local_path(group_url), pixels.ndim):
-        _remove_tree(storage.local_path(storage.join_url(group_url, "fused", "c")))
+    encoded = {key: value.to_bytes() for key, value in stored.items()}
+    group_url = urls.join_url(store_url, zarr_path)
+    ordered = sorted(encoded, key=lambda key: (key.endswith("zarr.json"), key.count("/") == 0))
+    if not urls.is_remote(store_url) and _changed_rank(urls.local_path(group_url), pixels.ndim):
+        _remove_tree(urls.local_path(urls.join_url(group_url, "fused", "c")))
     for key in ordered:
-        storage.put_bytes(storage.join_url(group_url, key), objects[key])
-    return sum(map(len, objects.values()))
+        objects.put_bytes(urls.join_url(group_url, key), encoded[key])
+    return sum(map(len, encoded.values()))
 
 
 def delete_fused(store_url: str, zarr_path: str) -> None:
     """Remove the pixels of a pair and, where no pair lies below it, its group."""
-    group_url = storage.join_url(store_url, zarr_path)
-    found = [file for file in storage.list_parts(group_url) if file.path != "zarr.json"]
-    own = [file for file in found if file.path.startswith(("fused/", storage.HALF_PUT))]
+    group_url = urls.join_url(store_url, zarr_path)
+    found = [file for file in objects.list_parts(group_url) if file.path != "zarr.json"]
+    own = [file for file in found if file.path.startswith(("fused/", objects.HALF_PUT))]
     if not own:
         return  # its group, where there is one, is the parent of others
     for file in sorted(own, key=lambda file: not file.path.endswith("zarr.json")):
-        storage.delete(file.url)
+        objects.delete(file.url)
     if len(own) == len(found):
-        storage.delete(storage.join_url(group_url, "zarr.json"))
-    if not storage.is_remote(store_url):
-        _remove_empty_folders(storage.local_path(group_url))
+        objects.delete(urls.join_url(group_url, "zarr.json"))
+    if not urls.is_remote(store_url):
+        _remove_empty_folders(urls.local_path(group_url))
 
 
 def list_fused(store_url: str) -> list[str]:
     """Return the zarr_path of every pair that a store has pixels of."""
     end = "/fused/zarr.json"
-    paths = [file.path for file in storage.list_files(store_url)]
+    paths = [file.path for file in objects.list_files(store_url)]
     return [path.removesuffix(end) for path in paths if path.endswith(end)]
 
 
 def list_whole(store_url: str) -> set[str]:
     """Return the zarr_path of every pair whose group, array and shard are all there and not empty."""
     found: dict[str, set[str]] = {}
-    for file in storage.list_parts(store_url):
+    for file in objects.list_parts(store_url):
         if file.size == 0:
             continue
         for name, ends in WHOLE.items():
@@ -170,17 +170,17 @@ def read_fused(
         FileNotFoundError: there are none.
         StorageError: the array is no fused image, or has more than max_pixels.
     """
-    group_url = storage.join_url(store_url, zarr_path)
-    metadata = storage.read_bytes(storage.join_url(group_url, "fused", "zarr.json"))
-    shape = _array_shape(storage.join_url(group_url, "fused"), metadata)
+    group_url = urls.join_url(store_url, zarr_path)
+    metadata = objects.read_bytes(urls.join_url(group_url, "fused", "zarr.json"))
+    shape = _array_shape(urls.join_url(group_url, "fused"), metadata)
     if max_pixels is not None and shape[0] * shape[1] > max_pixels:
-        raise storage.StorageError(
-            f"array {storage.redact_url(group_url)!r} has {shape[0]} x {shape[1]} pixels, expected at "
+        raise urls.StorageError(
+            f"array {urls.redact_url(group_url)!r} has {shape[0]} x {shape[1]} pixels, expected at "
             f"most {max_pixels}: raise --max-pixels where memory allows"
         )
     rank = len(shape)
     shard_key = "/".join(["c", *"0" * rank])
-    shard = storage.read_bytes(storage.join_url(group_url, "fused", shard_key))
+    shard = objects.read_bytes(urls.join_url(group_url, "fused", shard_key))
     new_buffer = default_buffer_prototype().buffer.from_bytes
     stored = {"zarr.json": new_buffer(metadata), shard_key: new_buffer(shard)}
     pixels: NDArray[np.generic] = np.asarray(zarr.open_array(MemoryStore(stored), mode="r")[:])
@@ -193,8 +193,8 @@ def _array_shape(url: str, metadata: bytes) -> list[int]:
     except (ValueError, KeyError, TypeError):
         shape = []
     if len(shape) not in (2, 3) or any(bands > MAX_BANDS for bands in shape[2:]):
-        raise storage.StorageError(
-            f"{storage.redact_url(url)!r} has a zarr.json of no (y, x) or (y, x, band) array, expected "
+        raise urls.StorageError(
+            f"{urls.redact_url(url)!r} has a zarr.json of no (y, x) or (y, x, band) array, expected "
             "one that jobs/fuse_archive.py wrote: fuse the pair again"
         )
     return shape
@@ -202,7 +202,7 @@ def _array_shape(url: str, metadata: bytes) -> list[int]:
 
 def _put_group(url: str, attributes: dict[str, Any]) -> None:
     document = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
-    storage.put_bytes(storage.join_url(url, "zarr.json"), json.dumps(document).encode())
+    objects.put_bytes(urls.join_url(url, "zarr.json"), json.dumps(document).encode())
 
 
 def _changed_rank(group_path: str, rank: int) -> bool:

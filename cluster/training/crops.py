@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from cluster.archive.sources.frames import decode_image
-from cluster.fusing.config import TrainConfig
-from cluster.storage import objects as storage
+from cluster.storage import objects
 from cluster.text.plain_text import one_line
+from cluster.training.config import TrainConfig
 from dmnet_core.augment import random_crop
 from dmnet_core.inference import PreparedPair, prepare_pair
 from dmnet_core.ranges import from_unit
@@ -48,7 +48,7 @@ def decode_pair(row: Row) -> Row:
 def read_pair(row: Row, range_policy: str = "auto") -> PreparedPair:
     """Return a pair of the index as the network takes it."""
     ir, vis = (
-        decode_image(storage.read_bytes(row[f"{side}_url"]), max_pixels=MAX_PIXELS)
+        decode_image(objects.read_bytes(row[f"{side}_url"]), max_pixels=MAX_PIXELS)
         for side in ("ir", "vis")
     )
     return prepare_pair(ir, vis, range_policy)

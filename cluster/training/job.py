@@ -19,8 +19,8 @@ import pandas as pd
 
 from cluster.archive.keys import URLS
 from cluster.archive.pair_index import load_index
-from cluster.fusing.config import TrainConfig
-from cluster.storage import objects as storage
+from cluster.storage import objects, s3, urls
+from cluster.training.config import TrainConfig
 from cluster.training.crops import crops_at, decode_pair
 from dmnet_core.checkpoint import load_checkpoint
 
@@ -64,17 +64,17 @@ def train_dmnet(config: TrainConfig) -> TrainingReport:
     """
     config = replace(
         config,
-        index_urls=tuple(storage.absolute_url(url) for url in config.index_urls),
-        output_url=storage.absolute_url(config.output_url),
-        checkpoint_url=config.checkpoint_url and storage.absolute_url(config.checkpoint_url),
+        index_urls=tuple(urls.absolute_url(url) for url in config.index_urls),
+        output_url=urls.absolute_url(config.output_url),
+        checkpoint_url=config.checkpoint_url and urls.absolute_url(config.checkpoint_url),
     )
     pairs = pd.concat([load_index(url)[0] for url in config.index_urls], ignore_index=True)
     pairs = pairs[["pair_id", "ir_url", "vis_url"]]
     held_out, rest = hold_out(pairs, config)
     _check_start(config)
     _check_same_training(config)
-    urls = {
-        name: storage.join_url(config.output_url, file)
+    written = {
+        name: urls.join_url(config.output_url, file)
         for name, file in {
             "weights": "dmnet.safetensors",
             "history": "history.csv",
@@ -82,20 +82,20 @@ def train_dmnet(config: TrainConfig) -> TrainingReport:
             "tensorboard": "tensorboard",
         }.items()
     }
-    not_finite_url = storage.join_url(config.output_url, "not_finite.json")
-    storage.delete(not_finite_url)
-    printer = _EpochPrinter(urls["history"])
+    not_finite_url = urls.join_url(config.output_url, "not_finite.json")
+    objects.delete(not_finite_url)
+    printer = _EpochPrinter(written["history"])
     num_pairs = _run(config, rest, held_out, printer)
     problem = ""
-    if storage.exists(not_finite_url):
-        note = json.loads(storage.read_bytes(not_finite_url))
+    if objects.exists(not_finite_url):
+        note = json.loads(objects.read_bytes(not_finite_url))
         problem = (
             f"training stopped at step {note['step']} (stage {note['stage']}): the loss of pairs "
             f"{', '.join(map(repr, note['pair_ids']))} is not finite, expected a number: look at these "
             "pairs, lower --learning-rate, or give --clip 1; the same command goes on from the epoch "
             "before"
         )
-    return TrainingReport(_read_history(urls["history"]), num_pairs, urls, problem)
+    return TrainingReport(_read_history(written["history"]), num_pairs, written, problem)
 
 
 def hold_out(pairs: pd.DataFrame, config: TrainConfig) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -115,7 +115,7 @@ def _check_start(config: TrainConfig) -> None:
     """Refuse weights that do not fit, or are missing, before any worker starts."""
     if config.checkpoint_url is None:
         alone = not config.epochs[0] and "two-stage" not in config.without
-        if alone and not storage.exists(storage.join_url(config.output_url, "history.csv")):
+        if alone and not objects.exists(urls.join_url(config.output_url, "history.csv")):
             raise ValueError(
                 "stage 2 alone has nothing to begin with, expected the weights of stage 1: give "
                 "--checkpoint, or the --output where --stage 1 was trained, or --without two-stage"
@@ -123,9 +123,9 @@ def _check_start(config: TrainConfig) -> None:
         return
     from cluster.training.loop import network_config
 
-    name = storage.redact_url(config.checkpoint_url)
+    name = urls.redact_url(config.checkpoint_url)
     try:
-        given = load_checkpoint(storage.read_bytes(config.checkpoint_url)).model.config
+        given = load_checkpoint(objects.read_bytes(config.checkpoint_url)).model.config
     except FileNotFoundError as error:
         raise ValueError(f"--checkpoint {name!r} is not there, expected .safetensors") from error
     wanted = network_config(config)
@@ -138,18 +138,18 @@ def _check_start(config: TrainConfig) -> None:
 
 def _check_same_training(config: TrainConfig) -> None:
     """Refuse to go on with another training than the one that the output holds."""
-    url = storage.join_url(config.output_url, "training.json")
+    url = urls.join_url(config.output_url, "training.json")
     wanted = {name: getattr(config, name) for name in FIXED}
-    wanted["index_urls"] = [storage.redact_url(index) for index in config.index_urls]
+    wanted["index_urls"] = [urls.redact_url(index) for index in config.index_urls]
     wanted = json.loads(json.dumps(wanted))
-    if not storage.exists(url):
-        storage.put_bytes(url, json.dumps(wanted, indent=1).encode())
+    if not objects.exists(url):
+        objects.put_bytes(url, json.dumps(wanted, indent=1).encode())
         return
-    stored = json.loads(storage.read_bytes(url))
+    stored = json.loads(objects.read_bytes(url))
     for name, value in wanted.items():
         if stored.get(name) != value:
             raise ValueError(
-                f"--output {storage.redact_url(config.output_url)!r} holds a training whose {name} is "
+                f"--output {urls.redact_url(config.output_url)!r} holds a training whose {name} is "
                 f"{stored.get(name)!r}, but now it is {value!r}: give another --output"
             )
 
@@ -187,7 +187,7 @@ def _run(
             f"{len(pairs) + len(held_out) - num_pairs - num_held_out} unreadable",
             flush=True,
         )
-        filesystem, path = storage.arrow_filesystem(config.output_url)
+        filesystem, path = s3.arrow_filesystem(config.output_url)
         trainer = TorchTrainer(
             train_loop,
             train_loop_config={
@@ -225,7 +225,7 @@ def _decode(pairs: pd.DataFrame, used: str) -> tuple[ray.data.Dataset, int]:
         pairs: of the index.
         used: what for, "trained" or "validated".
     """
-    from cluster.runtime.session import dataset_of
+    from cluster.runtime.datasets import dataset_of
 
     named = dataset_of([pairs[["pair_id", *URLS]]], len(pairs), PAIRS_PER_BLOCK, num_cpus=1)
     decoded = named.map(cast(Any, decode_pair), num_cpus=1).materialize()
@@ -283,6 +283,6 @@ class _EpochPrinter:
 
 def _read_history(url: str) -> pd.DataFrame:
     try:
-        return pd.read_csv(io.BytesIO(storage.read_bytes(url)))
+        return pd.read_csv(io.BytesIO(objects.read_bytes(url)))
     except FileNotFoundError:
         return pd.DataFrame()

@@ -23,9 +23,9 @@ import torch.distributed
 from tensorboardX import SummaryWriter  # type: ignore[import-untyped]
 from torch import Tensor
 
-from cluster.fusing import report
-from cluster.fusing.config import TrainConfig
-from cluster.storage import objects as storage
+from cluster.archive.contact_sheet import draw_sheet, draw_strip
+from cluster.storage import objects, urls
+from cluster.training.config import TrainConfig
 from cluster.training.crops import crop_batches, middle_of
 from dmnet_core import __version__
 from dmnet_core.checkpoint import load_checkpoint, save_checkpoint
@@ -119,7 +119,7 @@ class _Worker:
         self.device = ray.train.torch.get_device()
         self.model = DMNet(network_config(config))
         if config.checkpoint_url is not None:
-            given = load_checkpoint(storage.read_bytes(config.checkpoint_url)).model
+            given = load_checkpoint(objects.read_bytes(config.checkpoint_url)).model
             self.model.load_state_dict(given.state_dict())
         # a quarter less time a step on a CPU
         cast(Any, self.model.to(self.device)).to(memory_format=torch.channels_last)
@@ -259,10 +259,10 @@ class _Worker:
             ]
             rows.append({key: float(value) for key, value in fusion_metrics(*levels).items()})
             strips.append(
-                report.draw_strip([from_unit(i, "uint8") for i in (pair.ir, pair.vis, fused)], name)
+                draw_strip([from_unit(i, "uint8") for i in (pair.ir, pair.vis, fused)], name)
             )
         model.train()
-        return pd.DataFrame(rows)[list(METRICS)].mean().to_dict(), report.draw_sheet(strips)
+        return pd.DataFrame(rows)[list(METRICS)].mean().to_dict(), draw_sheet(strips)
 
     def _card(self, row: dict[str, float]) -> dict[str, str]:
         config = self.config
@@ -323,7 +323,7 @@ class _Worker:
         self._put("history.csv", history.to_csv(index=False).encode())
 
     def _put(self, name: str, data: bytes) -> None:
-        storage.put_bytes(storage.join_url(self.config.output_url, name), data)
+        objects.put_bytes(urls.join_url(self.config.output_url, name), data)
 
     def _check_alike(self) -> None:
         """Raise where the workers' weights differ, which averaged gradients keep alike."""
@@ -341,8 +341,8 @@ class _Worker:
         if self.rank == 0:
             everyone = [name for part in gathered if part for name in part]
             note = {"step": self.progress.step, "stage": self.stage, "pair_ids": everyone}
-            url = storage.join_url(self.config.output_url, "not_finite.json")
-            storage.put_bytes(url, json.dumps(note).encode())
+            url = urls.join_url(self.config.output_url, "not_finite.json")
+            objects.put_bytes(url, json.dumps(note).encode())
 
     def _mean(self, value: float) -> float:
         """Return the mean over the workers."""
@@ -366,7 +366,7 @@ def _settings(config: TrainConfig) -> dict[str, Any]:
     settings = asdict(config)
     for name in ("ray_address", "output_url", "num_workers", "cpus_per_worker", "use_gpu"):
         del settings[name]
-    settings["index_urls"] = [storage.redact_url(url).rsplit("/", 1)[-1] for url in config.index_urls]
+    settings["index_urls"] = [urls.redact_url(url).rsplit("/", 1)[-1] for url in config.index_urls]
     if config.checkpoint_url:
-        settings["checkpoint_url"] = storage.redact_url(config.checkpoint_url).rsplit("/", 1)[-1]
+        settings["checkpoint_url"] = urls.redact_url(config.checkpoint_url).rsplit("/", 1)[-1]
     return settings

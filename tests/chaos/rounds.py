@@ -24,8 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cluster.storage import fused_store
-from cluster.storage import objects as storage
+from cluster.storage import fused_store, objects, tables, urls
 from dmnet_core.synthetic import render_scene
 from tests.chaos.relay_process import RelayProcess
 from tests.conftest import SHARED
@@ -89,7 +88,7 @@ def write_files(url: str, files: dict[str, tuple[bytes, bytes]]) -> None:
     """Write an archive; the content decides what a file is, so all are called .png."""
     for pair_id, sides in files.items():
         for side, data in zip(("ir", "vis"), sides, strict=True):
-            storage.put_bytes(storage.join_url(url, side, f"{pair_id}.png"), data)
+            objects.put_bytes(urls.join_url(url, side, f"{pair_id}.png"), data)
 
 
 def undisturbed(files: dict[str, tuple[bytes, bytes]], folder: Path) -> dict[str, np.ndarray]:
@@ -103,7 +102,7 @@ def undisturbed(files: dict[str, tuple[bytes, bytes]], folder: Path) -> dict[str
 
 def read_pixels(output: str, pair_ids: Iterable[str]) -> dict[str, np.ndarray]:
     """Return the stored pixels of each pair."""
-    store = storage.join_url(output, "fused.zarr")
+    store = urls.join_url(output, "fused.zarr")
     places = {name: fused_store.escape_pair_id(name) for name in pair_ids}
     return {name: fused_store.read_fused(store, place) for name, place in places.items()}
 
@@ -125,7 +124,7 @@ class ChaosRound:
         """Kill and run again until the job is done, and count what is amiss."""
         start = time.monotonic()
         try:
-            write_files(storage.join_url(self.base, "archive"), files)
+            write_files(urls.join_url(self.base, "archive"), files)
             kinds = [*KINDS_OF_ALL]
             kinds += ["s3"] if self.relay else []
             kinds += ["raylet"] if self.cluster else []
@@ -152,8 +151,8 @@ class ChaosRound:
         if self.job is not None and self.job.returncode == 0:
             return
         self._note_ending()
-        output = storage.join_url(self.base, "out")
-        arguments = fuse_arguments(storage.join_url(self.base, "archive"), output)
+        output = urls.join_url(self.base, "out")
+        arguments = fuse_arguments(urls.join_url(self.base, "archive"), output)
         command = [sys.executable, str(ROOT / "jobs/fuse_archive.py"), *arguments, "--max-rejected", "0"]
         environment = dict(os.environ)
         if self.relay:
@@ -229,11 +228,11 @@ class ChaosRound:
             self.relay.kill()
 
     def _count(self, files: dict[str, tuple[bytes, bytes]], expected: dict[str, np.ndarray]) -> None:
-        output, found = storage.join_url(self.base, "out"), self.round
+        output, found = urls.join_url(self.base, "out"), self.round
         written = list(read_metrics(output)["pair_id"])
         found.lost = len(set(files) - set(written)) + len(read_rejected(output))
         found.doubled = len(written) - len(set(written))
-        ledger = storage.read_table(storage.join_url(output, "ledger"))
+        ledger = tables.read_table(urls.join_url(output, "ledger"))
         assert ledger is not None
         fused = ledger[ledger["status"] == "fused"]
         found.repeated = len(fused) - fused["pair_id"].nunique()

@@ -12,7 +12,8 @@ from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from cluster.storage import objects as storage
+from cluster.storage import objects, urls
+from cluster.storage.s3 import S3_OPTIONS, S3_ROUNDS, filesystem
 from tests.chaos.faulty_s3 import Faults, FaultyS3
 
 DATA = bytes(range(256)) * 200
@@ -23,7 +24,7 @@ def through(faulty_s3, monkeypatch):
     """A function that sends the storage module's requests through a failing store."""
 
     def forget():
-        storage._filesystem.cache_clear()
+        filesystem.cache_clear()
         s3fs.S3FileSystem.clear_instance_cache()
 
     def start(faults):
@@ -40,20 +41,20 @@ def through(faulty_s3, monkeypatch):
 @pytest.fixture
 def one_attempt(monkeypatch):
     """Let the storage module try once, so that a test of a lasting fault takes no minute."""
-    config = storage.S3_OPTIONS["config_kwargs"] | {"retries": {"total_max_attempts": 1}}
-    monkeypatch.setitem(storage.S3_OPTIONS, "config_kwargs", config)
-    monkeypatch.setattr(storage, "S3_ROUNDS", 1)
+    config = S3_OPTIONS["config_kwargs"] | {"retries": {"total_max_attempts": 1}}
+    monkeypatch.setitem(S3_OPTIONS, "config_kwargs", config)
+    monkeypatch.setattr("cluster.storage.s3.S3_ROUNDS", 1)
 
 
 def test_what_is_not_spoiled_passes_through(s3, through):
     proxy = through(Faults())
-    storage.put_bytes(f"{s3}/a b/ü+%.bin", DATA)
-    storage.put_bytes(f"{s3}/empty", b"")
-    assert storage.read_bytes(f"{s3}/a b/ü+%.bin") == DATA
-    assert storage.read_bytes(f"{s3}/empty") == b""
-    assert [file.path for file in storage.list_files(s3)] == ["a b/ü+%.bin", "empty"]
-    storage.delete(f"{s3}/empty")
-    assert not storage.exists(f"{s3}/empty")
+    objects.put_bytes(f"{s3}/a b/ü+%.bin", DATA)
+    objects.put_bytes(f"{s3}/empty", b"")
+    assert objects.read_bytes(f"{s3}/a b/ü+%.bin") == DATA
+    assert objects.read_bytes(f"{s3}/empty") == b""
+    assert [file.path for file in objects.list_files(s3)] == ["a b/ü+%.bin", "empty"]
+    objects.delete(f"{s3}/empty")
+    assert not objects.exists(f"{s3}/empty")
     assert not proxy.injected and proxy.num_puts == 2
 
 
@@ -86,56 +87,56 @@ def test_the_server_gets_every_header_that_was_signed_and_the_host_that_was_sign
 
 
 def test_an_object_that_is_cut_each_time_is_never_taken_as_whole(s3, through):
-    storage.put_bytes(f"{s3}/x", DATA)
+    objects.put_bytes(f"{s3}/x", DATA)
     proxy = through(Faults(cut_get=1.0))
-    with pytest.raises(storage.StorageError, match="received 25600 of 51200 bytes"):
-        storage.read_bytes(f"{s3}/x")
-    assert proxy.injected["cut_get"] == storage.S3_ROUNDS
+    with pytest.raises(urls.StorageError, match="received 25600 of 51200 bytes"):
+        objects.read_bytes(f"{s3}/x")
+    assert proxy.injected["cut_get"] == S3_ROUNDS
 
 
 def test_an_upload_that_is_cut_is_an_error_and_leaves_what_was_there(s3, through, one_attempt):
-    storage.put_bytes(f"{s3}/old", b"old")
+    objects.put_bytes(f"{s3}/old", b"old")
     proxy = through(Faults(cut_put=1.0))
     for name in ("old", "new"):
-        with pytest.raises(storage.StorageError, match="run the same command again"):
-            storage.put_bytes(f"{s3}/{name}", DATA)
+        with pytest.raises(urls.StorageError, match="run the same command again"):
+            objects.put_bytes(f"{s3}/{name}", DATA)
     assert proxy.injected["cut_put"] >= 2
-    assert storage.read_bytes(f"{s3}/old") == b"old"
-    assert not storage.exists(f"{s3}/new")
+    assert objects.read_bytes(f"{s3}/old") == b"old"
+    assert not objects.exists(f"{s3}/new")
 
 
 def test_an_upload_that_nobody_reads_is_given_up(s3, through, one_attempt, monkeypatch):
-    monkeypatch.setattr(storage, "SILENCE_S", 1)
+    monkeypatch.setattr(s3, "SILENCE_S", 1)
     proxy = through(Faults(hang=1.0))
-    with pytest.raises(storage.StorageError, match="run the same command again"):
-        storage.put_bytes(f"{s3}/x", bytes(32 << 20))  # more than the sockets' buffers hold
+    with pytest.raises(urls.StorageError, match="run the same command again"):
+        objects.put_bytes(f"{s3}/x", bytes(32 << 20))  # more than the sockets' buffers hold
     assert proxy.num_hanging == proxy.injected["hang"] > 0  # it was not the store that ended it
 
 
 def test_an_overloaded_store_is_asked_again_whatever_the_request(s3, through):
-    storage.put_bytes(f"{s3}/x", DATA)
+    objects.put_bytes(f"{s3}/x", DATA)
     proxy = through(Faults(slow_down=0.4))
     for number in range(4):
-        storage.put_bytes(f"{s3}/{number}", DATA)
-        assert storage.read_bytes(f"{s3}/{number}") == DATA
-        assert not storage.exists(f"{s3}/none{number}")
-    assert len(storage.list_files(s3)) == 5
+        objects.put_bytes(f"{s3}/{number}", DATA)
+        assert objects.read_bytes(f"{s3}/{number}") == DATA
+        assert not objects.exists(f"{s3}/none{number}")
+    assert len(objects.list_files(s3)) == 5
     assert proxy.injected["slow_down"] > 0
 
 
 def test_a_create_whose_answer_was_lost_says_that_there_is_a_file_already(s3, through):
     proxy = through(Faults(lost_answer=1.0))
-    assert not storage.create_bytes(f"{s3}/x", DATA)
-    assert storage.read_bytes(f"{s3}/x") == DATA
+    assert not objects.create_bytes(f"{s3}/x", DATA)
+    assert objects.read_bytes(f"{s3}/x") == DATA
     assert proxy.injected["lost_answer"] > 0
 
 
-@pytest.mark.parametrize("write", [storage.put_bytes, storage.create_bytes])
+@pytest.mark.parametrize("write", [objects.put_bytes, objects.create_bytes])
 def test_a_file_that_did_not_fit_is_not_left_behind(tmp_path, write):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
     try:
-        with pytest.raises(storage.StorageError, match="File too large"):
+        with pytest.raises(urls.StorageError, match="File too large"):
             write(str(tmp_path / "x"), DATA)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -5,8 +5,7 @@ import signal
 import time
 from pathlib import Path
 
-from cluster.storage import fused_store
-from cluster.storage import objects as storage
+from cluster.storage import fused_store, objects, urls
 from dmnet_core.synthetic import render_scene
 from tests.chaos.faulty_s3 import Faults
 from tests.e2e.archives import (
@@ -31,7 +30,7 @@ def write_large(archive):
     """Make the poison pair a large one."""
     ir, vis = render_scene("aerial", 1, *LARGE)
     for side, pixels in (("ir", ir), ("vis", vis)):
-        storage.put_bytes(storage.join_url(archive, side, f"{POISON}.png"), png(pixels))
+        objects.put_bytes(urls.join_url(archive, side, f"{POISON}.png"), png(pixels))
 
 
 def kill_large(process):
@@ -77,7 +76,7 @@ def test_a_pair_that_kills_its_process_is_tried_three_times_and_rejected(s3, fau
         "fuse_archive", *fuse_arguments(archive, output), "--reprocess", environment=environment
     )
     assert "4 = 4 fused + 0 rejected" in retried.stdout, retried.stdout + retried.stderr
-    assert storage.exists(f"{output}/preview.png")
+    assert objects.exists(f"{output}/preview.png")
 
 
 def test_a_pair_that_takes_its_actor_s_memory_is_fused_three_times_and_rejected(tmp_path):

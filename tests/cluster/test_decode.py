@@ -9,8 +9,9 @@ import pytest
 import tifffile
 from PIL import Image
 
+from cluster.archive.reasons import REASONS, BadImage
 from cluster.archive.sources.completeness import ADAM7
-from cluster.archive.sources.frames import REASONS, BadImage, decode_image
+from cluster.archive.sources.frames import decode_image
 
 GREY = np.random.default_rng(0).integers(0, 256, (20, 30), dtype=np.uint8)
 COLOUR = np.random.default_rng(1).integers(0, 256, (20, 30, 3), dtype=np.uint8)

@@ -9,7 +9,7 @@ import pytest
 
 from cluster.fusing import lease
 from cluster.fusing.lease import Lease, LeaseHeld, LeaseLost
-from cluster.storage import objects as storage
+from cluster.storage import objects
 from cluster.text.run_log import RunLog
 
 
@@ -41,7 +41,7 @@ def leave(held, output, *, heartbeat, host="elsewhere"):
     held.stopped.set()
     held.thread.join()
     holder = held.holder | {"heartbeat": heartbeat, "host": host, "process": []}
-    storage.put_bytes(held._url(held.scope, held.number), json.dumps(holder).encode())
+    objects.put_bytes(held._url(held.scope, held.number), json.dumps(holder).encode())
 
 
 def test_a_second_run_is_told_who_holds_the_output_and_a_third_gets_it_after(output):
@@ -52,7 +52,7 @@ def test_a_second_run_is_told_who_holds_the_output_and_a_third_gets_it_after(out
     third = taken(output, "run-3")
     third.check()
     third.release()
-    assert len(storage.list_parts(f"{output}/lease")) == 1  # no pile of old ones
+    assert len(objects.list_parts(f"{output}/lease")) == 1  # no pile of old ones
 
 
 def test_of_many_at_once_one_gets_it(output):
@@ -93,7 +93,7 @@ def test_a_holder_that_died_elsewhere_is_taken_over_after_its_expiry_and_learns_
     with pytest.raises(LeaseLost, match="taken over by run run-2"):
         first.check()
     first.release()
-    assert storage.exists(second._url("", 2))
+    assert objects.exists(second._url("", 2))
     second.check()
     second.release()
 

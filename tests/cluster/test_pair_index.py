@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cluster.archive.pair_index import build_index, load_index, match_pairs, open_index
-from cluster.fusing.config import IndexConfig
-from cluster.storage import objects as storage
+from cluster.archive.config import IndexConfig
+from cluster.archive.matching import match_pairs
+from cluster.archive.pair_index import build_index, load_index, open_index
+from cluster.storage import tables
 from cluster.storage.objects import FileInfo
 
 
@@ -121,12 +122,12 @@ def test_a_wrong_index_is_refused_with_what_is_wrong(tmp_path, text, message):
 
 @pytest.mark.parametrize("suffix", ["parquet", "csv"])
 def test_a_long_index_keeps_each_row_and_names_what_is_twice_far_apart(tmp_path, suffix):
-    num_pairs = 2 * storage.SLICE_ROWS + 5
+    num_pairs = 2 * tables.SLICE_ROWS + 5
     names = [f"p{number}" for number in range(num_pairs)]
     table = pd.DataFrame({"pair_id": names, "ir_url": "i.png", "vis_url": "v.png"})
     table = table.assign(ir_size=range(num_pairs), taken=pd.Timestamp("2026-05-01", tz="UTC"))
     url = str(tmp_path / f"pairs.{suffix}")
-    storage.write_table(url, table)
+    tables.write_table(url, table)
     index, _ = open_index(url)
     assert len(index) == num_pairs and index.keys["pair"].is_unique
     assert list(index.at(np.array([3, 2001]))["pair_id"]) == ["p3", "p2001"]
@@ -137,10 +138,10 @@ def test_a_long_index_keeps_each_row_and_names_what_is_twice_far_apart(tmp_path,
     assert sorted(together) == sorted(names)
 
     names[-1] = names[0]
-    storage.write_table(url, table.assign(pair_id=names))
+    tables.write_table(url, table.assign(pair_id=names))
     with pytest.raises(ValueError, match="1 rows whose pair_id an earlier row has, for example 'p0'"):
         open_index(url)
-    storage.write_table(url, table.assign(ir_url=[*table["ir_url"][:-1], ""]))
+    tables.write_table(url, table.assign(ir_url=[*table["ir_url"][:-1], ""]))
     with pytest.raises(ValueError, match="1 rows without ir_url"):
         open_index(url)
 

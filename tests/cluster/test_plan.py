@@ -11,9 +11,10 @@ from cluster.archive.pair_index import PairIndex, open_index
 from cluster.fusing import plan as plans
 from cluster.fusing.config import FuseConfig
 from cluster.fusing.ledger import COLUMNS, READS_PER_PART, ROWS_PER_PART, LedgerWriter, read_ledger
+from cluster.fusing.output import Output
 from cluster.fusing.plan import check_fingerprint, make_fingerprint, valid_since
-from cluster.fusing.results import Output, write_tables
-from cluster.storage import objects as storage
+from cluster.fusing.results import write_tables
+from cluster.storage import objects, tables
 from dmnet_core.checkpoint import load_checkpoint
 
 NUMBERS = {"int64": 0, "float64": 0.5, "str": ""}
@@ -43,8 +44,8 @@ def ledger_of(tmp_path):
         url = str(tmp_path / f"ledger-{next(numbers)}")
         size = max(2, len(rows) // 5)  # more than one part
         for start in range(0, len(rows), size):
-            part = storage.typed_frame(list(rows[start : start + size]), COLUMNS)
-            storage.write_table(f"{url}/part-{start:06d}.parquet", part)
+            part = tables.typed_frame(list(rows[start : start + size]), COLUMNS)
+            tables.write_table(f"{url}/part-{start:06d}.parquet", part)
         return read_ledger(url)
 
     return make
@@ -132,13 +133,13 @@ def test_rows_come_back_in_order_whatever_slice_and_part_they_are_in(num_pairs, 
     index = index_of(*(f"p{number}" for number in range(num_pairs)))
     rows = [ledger_row(f"p{number}", written_bytes=int(number)) for number in order]
     for start in range(0, num_pairs, ROWS_PER_PART):
-        part = storage.typed_frame(rows[start : start + ROWS_PER_PART], COLUMNS)
-        storage.write_table(f"{tmp_path}/part-{start:06d}.parquet", part)
+        part = tables.typed_frame(rows[start : start + ROWS_PER_PART], COLUMNS)
+        tables.write_table(f"{tmp_path}/part-{start:06d}.parquet", part)
     ledger = read_ledger(str(tmp_path))
     current = make_plan(index, ledger).current
     assert list(current["position"]) == list(range(num_pairs))
     slices = list(ledger.slices(current))
-    assert max(map(len, slices), default=0) <= storage.SLICE_ROWS
+    assert max(map(len, slices), default=0) <= tables.SLICE_ROWS
     assert [n for rows in slices for n in rows["written_bytes"]] == list(range(num_pairs))
     odd = np.arange(num_pairs) % 2 == 1
     chosen = [name for frame in index.slices(odd) for name in frame["pair_id"]]
@@ -211,19 +212,19 @@ def test_a_kept_pair_stands_once_though_a_run_died_while_it_replaced_the_table(l
     ledger = ledger_of(ledger_row("a"), ledger_row("b"), ledger_row("c"))
     index = index_of("a", "b", "c", site=["north", "south", None], height=3, status=[1, 2, 3])
     write_tables(output, index, ledger, make_plan(index, ledger), [])
-    storage.write_table(f"{output.metrics}/part-older.parquet", storage.read_table(output.metrics))
+    tables.write_table(f"{output.metrics}/part-older.parquet", tables.read_table(output.metrics))
     left = index_of("a", site="north", status=1, day=7)
     for _ in range(2):
         write_tables(output, left, ledger, make_plan(left, ledger), [])
-        table = storage.read_table(output.metrics)
+        table = tables.read_table(output.metrics)
         assert list(table["pair_id"]) == ["a", "b", "c"]
         assert list(table["site"][:2]) == ["north", "south"] and pd.isna(table["site"][2])
         assert list(table["status"]) == [1, 2, 3] and list(table["height"]) == [0, 0, 0]
         assert table["day"][0] == 7 and table["day"][1:].isna().all()
-    assert len(storage.list_parts(output.metrics)) == 1
+    assert len(objects.list_parts(output.metrics)) == 1
     without = index_of("a")  # what only the table before knows stays
     write_tables(output, without, ledger, make_plan(without, ledger), [])
-    table = storage.read_table(output.metrics)
+    table = tables.read_table(output.metrics)
     assert pd.isna(table["site"][0]) and list(table["site"][1:2]) == ["south"]
     other = index_of("a", site=4.5)
     with pytest.raises(ValueError, match="site.*--prune"):
@@ -240,7 +241,7 @@ def test_a_carried_column_may_come_go_and_widen_while_pairs_leave(ledger_of, tmp
 
     def table_of(index):
         write_tables(output, index, ledger, make_plan(index, ledger), [])
-        return storage.read_table(output.metrics).set_index("pair_id")
+        return tables.read_table(output.metrics).set_index("pair_id")
 
     table_of(before)
     table = table_of(tonight)
@@ -251,13 +252,13 @@ def test_a_carried_column_may_come_go_and_widen_while_pairs_leave(ledger_of, tmp
     assert list(table["count"]) == [1, 2] and list(table["pair"]) == ["x", "y"]
     left = index_of("a", seen=day)  # no table before at all
     write_tables(Output(f"{tmp_path}/none"), left, ledger, make_plan(left, ledger), [])
-    table = storage.read_table(f"{tmp_path}/none/metrics.parquet")
+    table = tables.read_table(f"{tmp_path}/none/metrics.parquet")
     assert list(table["pair_id"]) == ["a", "b"] and list(table["ir_url"]) == ["i", ""]
 
 
 def test_a_ledger_of_another_version_is_refused_before_anything_is_fused(tmp_path):
-    rows = storage.typed_frame([ledger_row("a")], COLUMNS).drop(columns="VIF")
-    storage.write_table(f"{tmp_path}/part-0.parquet", rows)
+    rows = tables.typed_frame([ledger_row("a")], COLUMNS).drop(columns="VIF")
+    tables.write_table(f"{tmp_path}/part-0.parquet", rows)
     with pytest.raises(ValueError, match="no column VIF"):
         read_ledger(str(tmp_path))
 
@@ -266,19 +267,19 @@ def test_no_part_is_read_often_though_its_rows_lie_far_apart(ledger_of, monkeypa
     numbers = np.random.default_rng(0).permutation(20_000)
     ledger = ledger_of(*(ledger_row(f"p{number}") for number in numbers))
     index = index_of(*(f"p{number}" for number in range(len(numbers))))
-    reads, read = [], storage.read_bytes
-    monkeypatch.setattr(storage, "read_bytes", lambda url: reads.append(url) or read(url))
+    reads, read = [], objects.read_bytes
+    monkeypatch.setattr(objects, "read_bytes", lambda url: reads.append(url) or read(url))
     slices = list(ledger.slices(make_plan(index, ledger).current))
     assert [name for rows in slices for name in rows["pair_id"]] == [
         f"p{number}" for number in range(len(numbers))
     ]
-    assert max(map(len, slices)) <= storage.SLICE_ROWS
+    assert max(map(len, slices)) <= tables.SLICE_ROWS
     assert len(reads) <= READS_PER_PART * len(ledger.parts)
 
 
 def test_what_people_see_of_the_metrics_is_of_all_slices(ledger_of, tmp_path):
     numbers = range(2500)
-    assert storage.SLICE_ROWS < 2500
+    assert tables.SLICE_ROWS < 2500
     index = index_of(*(f"p{number:04d}" for number in numbers))
     ledger = ledger_of(
         *(ledger_row(f"p{n:04d}", EN=float(n), MI=float("nan") if n else 3.0) for n in numbers)
@@ -286,7 +287,7 @@ def test_what_people_see_of_the_metrics_is_of_all_slices(ledger_of, tmp_path):
     seen = write_tables(Output(str(tmp_path)), index, ledger, make_plan(index, ledger), [])
     assert "EN 1.25e+03" in seen.means() and "MI 3 " in seen.means()
     assert list(seen.shown["pair_id"]) == ["p0000", "p0833", "p1666", "p2499"]
-    table = storage.read_table(Output(str(tmp_path)).metrics)
+    table = tables.read_table(Output(str(tmp_path)).metrics)
     assert list(table["EN"]) == list(numbers)
     assert list(table["pair_id"]) == [f"p{number:04d}" for number in numbers]
 

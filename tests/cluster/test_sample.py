@@ -3,19 +3,19 @@
 import pytest
 
 from cluster.archive.sample import write_sample_archive
-from cluster.storage import objects as storage
+from cluster.storage import objects
 
 
 def test_a_second_writing_changes_no_file(tmp_path):
     first = write_sample_archive(str(tmp_path), 3, sizes=[(64, 96)])
-    before = storage.list_files(str(tmp_path))
+    before = objects.list_files(str(tmp_path))
     assert (first.num_pairs, first.num_written, len(before)) == (3, 6, 6)
-    assert [f.path for f in storage.list_files(first.ir_url)] == [
-        f.path for f in storage.list_files(first.vis_url)
+    assert [f.path for f in objects.list_files(first.ir_url)] == [
+        f.path for f in objects.list_files(first.vis_url)
     ]
     again = write_sample_archive(str(tmp_path), 3, sizes=[(64, 96)])
     assert again.num_written == 0
-    assert storage.list_files(str(tmp_path)) == before
+    assert objects.list_files(str(tmp_path)) == before
 
 
 @pytest.mark.parametrize(("pairs", "seed", "name"), [(0, 0, "--pairs"), (1, -1, "--seed")])

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cluster.fusing.steps import steps
+from cluster.fusing.steps import write
 from cluster.fusing.steps.attempts import MAX_ATTEMPTS, AttemptCounts
-from cluster.fusing.steps.steps import FuseWindows, read_window, write_window
-from cluster.storage import fused_store
-from cluster.storage import objects as storage
+from cluster.fusing.steps.fuse import FuseWindows
+from cluster.fusing.steps.read import read_window
+from cluster.fusing.steps.write import write_window
+from cluster.storage import fused_store, objects
 from dmnet_core.checkpoint import load_checkpoint
 from dmnet_core.inference import fuse
 from dmnet_core.metrics import METRICS
@@ -24,7 +25,7 @@ def put(folder, name, pixels):
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
     url = str(folder / name)
-    storage.put_bytes(url, buffer.getvalue())
+    objects.put_bytes(url, buffer.getvalue())
     return url
 
 
@@ -73,15 +74,15 @@ def test_a_colour_image_without_colour_is_stored_as_grey(row, fuse_windows, tmp_
 
 def test_each_bad_pair_has_its_reason_and_the_good_one_is_fused(row, fuse_windows, tmp_path):
     empty = str(tmp_path / "empty.png")
-    storage.put_bytes(empty, b"")
+    objects.put_bytes(empty, b"")
     truncated = str(tmp_path / "cut.png")
-    storage.put_bytes(truncated, storage.read_bytes(row["ir_url"])[:-30])
+    objects.put_bytes(truncated, objects.read_bytes(row["ir_url"])[:-30])
     page = str(tmp_path / "page.png")
-    storage.put_bytes(page, b"<html>404</html>")
+    objects.put_bytes(page, b"<html>404</html>")
     nan = str(tmp_path / "nan.tif")
     buffer = io.BytesIO()
     Image.fromarray(np.full((40, 56), np.nan, np.float32)).save(buffer, "TIFF")
-    storage.put_bytes(nan, buffer.getvalue())
+    objects.put_bytes(nan, buffer.getvalue())
     expected = {
         "empty": {"ir_url": empty},
         "truncated": {"ir_url": truncated},
@@ -148,7 +149,7 @@ def test_a_rejected_pair_keeps_no_pixels_of_an_earlier_source(row, fuse_windows,
 def test_a_large_pair_whose_writing_ended_its_process_three_times_is_not_written_again(
     row, fuse_windows, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(steps, "COUNTED_BYTES", 1)
+    monkeypatch.setattr(write, "COUNTED_BYTES", 1)
     (fused,) = fuse_windows.fuse_rows([read_window(row, max_pixels=10**6)])
     attempts = AttemptCounts()
     for _ in range(MAX_ATTEMPTS):

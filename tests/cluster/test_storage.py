@@ -9,8 +9,9 @@ import pytest
 import xarray as xr
 import zarr
 
-from cluster.storage import objects as storage
-from cluster.storage.objects import StorageError, fused_store
+from cluster.storage import fused_store, objects, tables, urls
+from cluster.storage.s3 import S3_OPTIONS, filesystem
+from cluster.storage.urls import StorageError
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -23,60 +24,60 @@ def root(request, tmp_path):
 def test_what_was_put_is_read_listed_and_deleted(root):
     names = ("a.png", "sub/b c.png", "sub/é#?%20.png")
     for name in names:
-        storage.put_bytes(storage.join_url(root, name), name.encode())
-    files = storage.list_files(root)
+        objects.put_bytes(urls.join_url(root, name), name.encode())
+    files = objects.list_files(root)
     assert [file.path for file in files] == sorted(names)
     assert [file.size for file in files] == [len(file.path.encode()) for file in files]
-    assert [storage.read_bytes(file.url) for file in files] == [f.path.encode() for f in files]
-    storage.delete(files[0].url)
-    storage.delete(files[0].url)
-    assert not storage.exists(files[0].url)
-    assert storage.exists(files[1].url)
+    assert [objects.read_bytes(file.url) for file in files] == [f.path.encode() for f in files]
+    objects.delete(files[0].url)
+    objects.delete(files[0].url)
+    assert not objects.exists(files[0].url)
+    assert objects.exists(files[1].url)
     with pytest.raises(FileNotFoundError):
-        storage.read_bytes(files[0].url)
+        objects.read_bytes(files[0].url)
 
 
 def test_an_etag_changes_with_the_bytes_only(root):
-    url = storage.join_url(root, "a")
-    storage.put_bytes(url, b"one")
-    before = storage.list_files(root)
-    assert storage.list_files(root) == before
-    storage.put_bytes(url, b"two")
-    assert storage.list_files(root)[0].etag != before[0].etag
+    url = urls.join_url(root, "a")
+    objects.put_bytes(url, b"one")
+    before = objects.list_files(root)
+    assert objects.list_files(root) == before
+    objects.put_bytes(url, b"two")
+    assert objects.list_files(root)[0].etag != before[0].etag
 
 
 def test_a_prefix_with_nothing_below_is_named(root):
     with pytest.raises(StorageError, match="expected"):
-        storage.list_files(storage.join_url(root, "nothing"))
-    assert storage.read_table(storage.join_url(root, "nothing")) is None
-    assert storage.read_table(storage.join_url(root, "nothing.parquet")) is None
-    assert fused_store.read_store_attributes(storage.join_url(root, "nothing")) is None
+        objects.list_files(urls.join_url(root, "nothing"))
+    assert tables.read_table(urls.join_url(root, "nothing")) is None
+    assert tables.read_table(urls.join_url(root, "nothing.parquet")) is None
+    assert fused_store.read_store_attributes(urls.join_url(root, "nothing")) is None
 
 
 def test_a_table_comes_back_from_a_file_and_from_a_folder_of_parts(root):
     frame = pd.DataFrame({"pair_id": ["a", "é,\n\""], "size": [1, 2]})
     for name in ("table.parquet", "table.csv"):
-        url = storage.join_url(root, name)
-        storage.write_table(url, frame)
-        pd.testing.assert_frame_equal(storage.read_table(url), frame, check_dtype=False)
-    folder = storage.join_url(root, "folder.parquet")
-    storage.write_table(storage.join_url(folder, "part-1.parquet"), frame[:1])
-    storage.write_table(storage.join_url(folder, "part-2.parquet"), frame[1:])
-    storage.put_bytes(storage.join_url(folder, "part-3.parquet.tmp"), b"no table")
-    back = storage.read_table(folder)
+        url = urls.join_url(root, name)
+        tables.write_table(url, frame)
+        pd.testing.assert_frame_equal(tables.read_table(url), frame, check_dtype=False)
+    folder = urls.join_url(root, "folder.parquet")
+    tables.write_table(urls.join_url(folder, "part-1.parquet"), frame[:1])
+    tables.write_table(urls.join_url(folder, "part-2.parquet"), frame[1:])
+    objects.put_bytes(urls.join_url(folder, "part-3.parquet.tmp"), b"no table")
+    back = tables.read_table(folder)
     pd.testing.assert_frame_equal(back.reset_index(drop=True), frame, check_dtype=False)
 
 
 def test_a_long_table_is_written_and_read_slice_by_slice(root):
-    num_rows = 2 * storage.ROWS_PER_GROUP + 7
+    num_rows = 2 * tables.ROWS_PER_GROUP + 7
     numbers = pd.Series(np.arange(num_rows), dtype="Int64").mask(np.arange(num_rows) < 1500)
     whole = pd.DataFrame({"name": [f"é{n}" for n in range(num_rows)], "number": numbers})
-    url = storage.join_url(root, "table.parquet")
+    url = urls.join_url(root, "table.parquet")
     frames = [whole[:0], *(whole[n : n + 777] for n in range(0, num_rows, 777))]
-    storage.write_slices(url, iter(frames))
-    pd.testing.assert_frame_equal(storage.read_table(url), whole, check_dtype=False)
-    empty, *slices = storage.read_slices(url)
-    assert len(empty) == 0 and max(map(len, slices)) <= storage.SLICE_ROWS
+    tables.write_slices(url, iter(frames))
+    pd.testing.assert_frame_equal(tables.read_table(url), whole, check_dtype=False)
+    empty, *slices = tables.read_slices(url)
+    assert len(empty) == 0 and max(map(len, slices)) <= tables.SLICE_ROWS
     types = {tuple(frame.dtypes) for frame in slices}  # one, though the first has nulls only
     assert types == {tuple(empty.dtypes)}
     pd.testing.assert_frame_equal(pd.concat(slices, ignore_index=True), whole, check_dtype=False)
@@ -85,27 +86,27 @@ def test_a_long_table_is_written_and_read_slice_by_slice(root):
         yield whole[:10]
         raise StorageError("the ledger can't be read")
 
-    before = storage.list_files(root)
+    before = objects.list_files(root)
     with pytest.raises(StorageError, match="the ledger"):
-        storage.write_slices(url, broken())
-    assert storage.list_files(root) == before  # the old table, and nothing beside it
+        tables.write_slices(url, broken())
+    assert objects.list_files(root) == before  # the old table, and nothing beside it
 
 
 def test_parts_may_lack_a_column_and_two_columns_of_one_name_are_refused(tmp_path):
     for number, frame in enumerate([pd.DataFrame({"a": [1]}), pd.DataFrame({"b": ["x"], "a": [2]})]):
-        storage.write_table(f"{tmp_path}/folder/part-{number}.parquet", frame)
-    rows = pd.concat(storage.read_slices(f"{tmp_path}/folder"), ignore_index=True)
+        tables.write_table(f"{tmp_path}/folder/part-{number}.parquet", frame)
+    rows = pd.concat(tables.read_slices(f"{tmp_path}/folder"), ignore_index=True)
     assert list(rows["a"]) == [1, 2] and rows["b"].isna().tolist() == [True, False]
     (tmp_path / "twice.csv").write_text("a,a\n1,2\n")
     with pytest.raises(StorageError, match="duplicate field names"):
-        storage.read_slices(f"{tmp_path}/twice.csv")
+        tables.read_slices(f"{tmp_path}/twice.csv")
 
 
 def test_bytes_that_are_no_table_are_named(root):
-    url = storage.join_url(root, "bad.parquet")
-    storage.put_bytes(url, b"<html>")
+    url = urls.join_url(root, "bad.parquet")
+    objects.put_bytes(url, b"<html>")
     with pytest.raises(StorageError, match="can't be read as Parquet"):
-        storage.read_table(url)
+        tables.read_table(url)
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (300, 513), (300, 513, 3)])
@@ -166,21 +167,21 @@ def test_deleting_a_pair_leaves_the_pairs_below_and_beside_it(where, tmp_path, r
     fused_store.delete_fused(store, "a/b")
     np.testing.assert_array_equal(fused_store.read_fused(store, "a/b.c"), pixels)
     fused_store.delete_fused(store, "a/b.c")
-    assert storage.list_parts(f"{store}/a/b") == storage.list_parts(f"{store}/a/b.c") == []
+    assert objects.list_parts(f"{store}/a/b") == objects.list_parts(f"{store}/a/b.c") == []
 
 
 def test_what_is_no_file_is_refused_and_nobody_waits_for_it(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     for name in ("pipe.png", ""):
-        with pytest.raises(storage.StorageError, match="no regular file"):
-            storage.read_bytes(str(tmp_path / name))
+        with pytest.raises(urls.StorageError, match="no regular file"):
+            objects.read_bytes(str(tmp_path / name))
 
 
 def test_only_the_first_of_two_creates_a_file(tmp_path):
     url = str(tmp_path / "folder" / "x.json")
-    assert storage.create_bytes(url, b"first")
-    assert not storage.create_bytes(url, b"second")
-    assert storage.read_bytes(url) == b"first"
+    assert objects.create_bytes(url, b"first")
+    assert not objects.create_bytes(url, b"second")
+    assert objects.read_bytes(url) == b"first"
 
 
 def test_no_pair_id_leaves_the_store_and_no_two_share_a_group(tmp_path):
@@ -202,25 +203,25 @@ def test_no_pair_id_leaves_the_store_and_no_two_share_a_group(tmp_path):
 
 
 def test_a_url_shows_no_secret():
-    shown = storage.redact_url("s3://key:secret@bucket/path?token=secret")
+    shown = urls.redact_url("s3://key:secret@bucket/path?token=secret")
     assert shown == "s3://bucket/path"
-    assert storage.redact_url("/a/b?c@d") == "/a/b?c@d"
+    assert urls.redact_url("/a/b?c@d") == "/a/b?c@d"
 
 
 def test_an_unreachable_store_is_one_line_without_credentials(monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")  # discard: nobody listens
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key-id-7")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret-key-7")
-    one_attempt = storage.S3_OPTIONS["config_kwargs"] | {"retries": {"total_max_attempts": 1}}
-    monkeypatch.setitem(storage.S3_OPTIONS, "config_kwargs", one_attempt)
-    monkeypatch.setattr(storage, "S3_ROUNDS", 1)
-    storage._filesystem.cache_clear()
+    one_attempt = S3_OPTIONS["config_kwargs"] | {"retries": {"total_max_attempts": 1}}
+    monkeypatch.setitem(S3_OPTIONS, "config_kwargs", one_attempt)
+    monkeypatch.setattr("cluster.storage.s3.S3_ROUNDS", 1)
+    filesystem.cache_clear()
     import s3fs
 
     s3fs.S3FileSystem.clear_instance_cache()
     with pytest.raises(StorageError) as caught:
-        storage.list_files("s3://nobody/here")
-    storage._filesystem.cache_clear()
+        objects.list_files("s3://nobody/here")
+    filesystem.cache_clear()
     assert "s3://nobody/here" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert "key-7" not in str(caught.value) and "key-id-7" not in str(caught.value)
@@ -231,7 +232,7 @@ def test_a_loop_of_links_ends_and_a_dangling_link_is_listed(tmp_path):
     (tmp_path / "sub" / "a.png").write_bytes(b"x")
     (tmp_path / "sub" / "up").symlink_to(tmp_path)
     (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere")
-    files = storage.list_files(str(tmp_path))
+    files = objects.list_files(str(tmp_path))
     assert [(file.path, file.size) for file in files] == [("gone.png", -1), ("sub/a.png", 1)]
 
 
@@ -247,31 +248,31 @@ def test_rows_come_back_from_their_blocks(num_rows, sizes):
         }
     ).astype({"pair_id": "str", "score": "float64"})
     frames = [frame.iloc[begin : begin + 700] for begin in range(0, num_rows, 700)]
-    blocks = storage.packed_blocks(frames, num_rows, least=4, most_blocks=3)
-    rows = [storage.unpack_rows(block).to_pylist() for block in blocks]
+    blocks = tables.packed_blocks(frames, num_rows, least=4, most_blocks=3)
+    rows = [tables.unpack_rows(block).to_pylist() for block in blocks]
     assert [len(block) for block in blocks] == [1] * len(sizes)
     assert [len(block) for block in rows] == sizes
     expected = frame.astype(object).where(frame.notna(), None).to_dict("records")
     assert [row for block in rows for row in block] == expected
     if blocks:
-        assert storage.unpack_rows(pa.concat_tables(blocks)).to_pylist() == expected
+        assert tables.unpack_rows(pa.concat_tables(blocks)).to_pylist() == expected
 
 
 @pytest.mark.parametrize("rows_per_frame", [10, 1000])
 def test_the_rows_of_a_large_archive_wait_in_a_fifth_of_their_text(rows_per_frame):
     names = [f"flight-{number // 1000:04d}/frame-{number:07d}" for number in range(20_000)]
-    urls = {side: [f"s3://archive/{side}/{name}.png" for name in names] for side in ("ir", "vis")}
-    frame = pd.DataFrame({"pair_id": names, **urls})
+    named = {side: [f"s3://archive/{side}/{name}.png" for name in names] for side in ("ir", "vis")}
+    frame = pd.DataFrame({"pair_id": names, **named})
     frames = (
         frame.iloc[begin : begin + rows_per_frame] for begin in range(0, len(frame), rows_per_frame)
     )
-    blocks = storage.packed_blocks(frames, len(frame), least=4, most_blocks=256)
+    blocks = tables.packed_blocks(frames, len(frame), least=4, most_blocks=256)
     assert sum(block.nbytes for block in blocks) < frame.map(len).to_numpy().sum() / 5
 
 
 def test_plain_rows_are_of_pandas_own_types(tmp_path):
     url = str(tmp_path / "table.parquet")
     frame = pd.DataFrame({"name": ["a", None], "count": [1, 2], "share": [0.5, None]})
-    storage.write_table(url, frame)
-    plain = storage.plain(storage.read_slices(url))
+    tables.write_table(url, frame)
+    plain = tables.plain(tables.read_slices(url))
     pd.testing.assert_frame_equal(plain, frame)

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cluster.fusing.config import TrainConfig
-from cluster.storage import objects as storage
+from cluster.storage import objects
+from cluster.training.config import TrainConfig
 from cluster.training.crops import VALIDATION_SIDE, decode_pair, middle_of, read_pair, side_of
 from cluster.training.job import hold_out
 from cluster.training.loop import Progress, network_config, stage_epochs
@@ -34,7 +34,7 @@ def test_a_decoded_pair_is_the_prepared_pair_to_16_bits(tmp_path):
 def test_a_pair_that_cannot_be_read_says_why(tmp_path):
     write_archive(str(tmp_path), 1)
     row = row_of(tmp_path, "day/000")
-    storage.put_bytes(row["vis_url"], png(np.zeros((20, 20), np.uint8)))
+    objects.put_bytes(row["vis_url"], png(np.zeros((20, 20), np.uint8)))
     assert "expected one size" in decode_pair(row)["reason"]
     assert "size" not in decode_pair(row_of(tmp_path, "none"))["reason"]
     assert decode_pair(row_of(tmp_path, "none"))["reason"]

@@ -14,8 +14,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from cluster.storage import fused_store
-from cluster.storage import objects as storage
+from cluster.storage import fused_store, objects, tables, urls
 from dmnet_core.checkpoint import load_checkpoint
 from dmnet_core.inference import fuse
 from dmnet_core.synthetic import render_scene
@@ -35,8 +34,8 @@ def write_archive(url, num_pairs, height=96, width=128):
     for number in range(num_pairs):
         pairs[f"day/{number:03d}"] = render_scene("aerial", number, height, width)
     for pair_id, (ir, vis) in pairs.items():
-        storage.put_bytes(storage.join_url(url, "ir", f"{pair_id}.png"), png(ir))
-        storage.put_bytes(storage.join_url(url, "vis", f"{pair_id}.png"), png(vis))
+        objects.put_bytes(urls.join_url(url, "ir", f"{pair_id}.png"), png(ir))
+        objects.put_bytes(urls.join_url(url, "vis", f"{pair_id}.png"), png(vis))
     return pairs
 
 
@@ -106,23 +105,23 @@ def _session(pid):
 
 
 def fuse_arguments(archive, output):
-    sides = (storage.join_url(archive, side) for side in ("ir", "vis"))
+    sides = (urls.join_url(archive, side) for side in ("ir", "vis"))
     ir, vis = sides
     return ["--ir", ir, "--vis", vis, "--output", output]
 
 
 def read_metrics(output) -> pd.DataFrame:
-    return storage.read_table(storage.join_url(output, "metrics.parquet"))
+    return tables.read_table(urls.join_url(output, "metrics.parquet"))
 
 
 def read_rejected(output) -> pd.DataFrame:
-    return storage.read_table(storage.join_url(output, "rejected.parquet"))
+    return tables.read_table(urls.join_url(output, "rejected.parquet"))
 
 
 def check_pixels(output, pairs):
     """Compare every stored array with the function on arrays, within one level on few pixels."""
     model = load_checkpoint().model
-    store = storage.join_url(output, "fused.zarr")
+    store = urls.join_url(output, "fused.zarr")
     for pair_id, (ir, vis) in pairs.items():
         stored = fused_store.read_fused(store, fused_store.escape_pair_id(pair_id)).astype(int)
         expected = fuse(model, ir, vis, pair_id=pair_id).astype(int)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from cluster.storage import objects as storage
+from cluster.storage import objects, tables
 from dmnet_core.inference import prepare_pair
 from dmnet_core.metrics import METRICS, fusion_metrics
 from dmnet_core.references import METHODS
@@ -20,8 +20,8 @@ def levels(image):
 def make_index(archive, sets):
     index = run_job("index_archive", *fuse_arguments(archive, f"{archive}/pairs.parquet"))
     assert index.returncode == 0, index.stderr
-    table = storage.read_table(f"{archive}/pairs.parquet")
-    storage.write_table(f"{archive}/pairs.parquet", table.assign(set=sets))
+    table = tables.read_table(f"{archive}/pairs.parquet")
+    tables.write_table(f"{archive}/pairs.parquet", table.assign(set=sets))
     return f"{archive}/pairs.parquet"
 
 
@@ -92,9 +92,9 @@ def test_an_evaluation_on_s3(s3, tmp_path):
         "evaluate", "--index", index, "--output", f"{s3}/table", "--fused", f"vis={s3}/archive/vis"
     )
     assert job.returncode == 0, job.stdout + job.stderr
-    scores = storage.read_table(f"{s3}/table/scores.parquet")
+    scores = tables.read_table(f"{s3}/table/scores.parquet")
     assert sorted(scores["set"]) == [""] * 4 + ["1.5"] * 4
-    assert storage.read_bytes(f"{s3}/table/table.md").startswith(b"Fused images as they are")
+    assert objects.read_bytes(f"{s3}/table/table.md").startswith(b"Fused images as they are")
 
 
 @pytest.mark.parametrize(

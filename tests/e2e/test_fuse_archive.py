@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from cluster.fusing.ledger import LedgerWriter, read_ledger
-from cluster.storage import objects as storage
+from cluster.storage import objects, tables
 from dmnet_core.metrics import METRICS
 from tests.e2e.archives import (
     ROOT,
@@ -101,13 +101,13 @@ def test_a_run_that_was_killed_goes_on_and_repeats_nothing(tmp_path):
         second = run_job("fuse_archive", *fuse_arguments(archive, output))
         assert second.returncode == 3 and job.poll() is None, second.stdout + second.stderr
         assert "is being written by run 20" in second.stderr and "--wait" in second.stderr
-    before = storage.read_table(str(ledger))
+    before = tables.read_table(str(ledger))
     assert 0 < len(before) < len(pairs)
 
     again = run_job("fuse_archive", *fuse_arguments(archive, output))
     assert again.returncode == 0, again.stdout + again.stderr
     assert f"already done     {len(before)}" in again.stdout
-    after = storage.read_table(str(ledger))
+    after = tables.read_table(str(ledger))
     assert sorted(after["pair_id"]) == sorted(pairs)  # each once: nothing lost, nothing repeated
     assert sorted(read_metrics(output)["pair_id"]) == sorted(pairs)
     check_pixels(output, {name: pairs[name] for name in list(pairs)[::6]})
@@ -142,12 +142,12 @@ def test_a_pair_that_left_the_index_stays_until_it_is_pruned(tmp_path):
     assert half.returncode == 0, half.stderr
     assert "1 of a run that died may have pixels and have no metrics" in half.stdout
     assert sorted(read_metrics(output)["pair_id"]) == ["day/000", "day/002"]
-    assert storage.exists(f"{output}/fused.zarr/day/001")
+    assert objects.exists(f"{output}/fused.zarr/day/001")
 
     pruned = run_job("fuse_archive", *arguments, "--prune")
     assert pruned.returncode == 0 and "1 (results removed)" in pruned.stdout, pruned.stderr
     assert sorted(read_metrics(output)["pair_id"]) == ["day/000", "day/002"]
-    assert not storage.exists(f"{output}/fused.zarr/day/001")
+    assert not objects.exists(f"{output}/fused.zarr/day/001")
     table.to_parquet(tmp_path / "pairs.parquet")
     back = run_job("fuse_archive", *arguments)
     assert "pairs to fuse    1" in back.stdout, back.stdout + back.stderr
@@ -166,7 +166,7 @@ def test_a_source_that_changed_and_changed_back_is_fused_again_though_no_row_tol
 
     (archive / "vis/day/001.png").rename(archive / "kept.png")
     for number in range(5):  # until a kill comes between the pixels and their row
-        png = storage.read_bytes(str(archive / "vis/day/002.png")) + bytes(number)
+        png = objects.read_bytes(str(archive / "vis/day/002.png")) + bytes(number)
         (archive / "vis/day/001.png").write_bytes(png)
         assert run_job("index_archive", *fuse_arguments(str(archive), str(index))).returncode == 0
         stood = chunk.stat().st_mtime_ns
@@ -211,10 +211,10 @@ def test_settings_changed_and_back_fuse_all_again_each_time(tmp_path):
 def test_everything_on_s3_is_fused_as_locally(s3, tmp_path):
     archive, output = f"{s3}/archive", f"{s3}/out"
     pairs = write_archive(archive, 2)
-    storage.put_bytes(f"{archive}/ir/empty.png", b"")
-    storage.put_bytes(f"{archive}/vis/empty.png", b"")
+    objects.put_bytes(f"{archive}/ir/empty.png", b"")
+    objects.put_bytes(f"{archive}/vis/empty.png", b"")
     checkpoint = f"{s3}/weights.safetensors"
-    storage.put_bytes(checkpoint, (ROOT / "dmnet_core/weights/compact.safetensors").read_bytes())
+    objects.put_bytes(checkpoint, (ROOT / "dmnet_core/weights/compact.safetensors").read_bytes())
     index = run_job("index_archive", *fuse_arguments(archive, f"{s3}/pairs.parquet"))
     assert index.returncode == 0, index.stderr
     arguments = ["--index", f"{s3}/pairs.parquet", "--output", output, "--checkpoint", checkpoint]
@@ -223,7 +223,7 @@ def test_everything_on_s3_is_fused_as_locally(s3, tmp_path):
     check_pixels(output, pairs)
     assert sorted(read_metrics(output)["pair_id"]) == sorted(pairs)
     assert list(read_rejected(output)["reason"]) == ["empty"]
-    assert storage.exists(f"{output}/preview.png")
+    assert objects.exists(f"{output}/preview.png")
     again = run_job("fuse_archive", *arguments)
     assert "nothing left to do" in again.stdout, again.stdout + again.stderr
     for job in (index, first, again):

@@ -9,10 +9,9 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from cluster.archive.sources.frames import REASONS
-from cluster.fusing import report
-from cluster.storage import fused_store
-from cluster.storage import objects as storage
+from cluster.archive.reasons import REASONS
+from cluster.fusing.preview import make_preview
+from cluster.storage import fused_store, objects
 from dmnet_core.metrics import METRICS
 from tests.e2e.archives import ROOT, check_pixels, run_job
 from tests.e2e.hostile import CASES, put, run_all
@@ -61,7 +60,7 @@ def test_no_name_leaves_the_output_folder(run):
     assert {path.name for path in run.folder.iterdir()} == {
         "archive", "out", "pairs.parquet", "pairs.unmatched.parquet",
     }  # fmt: skip
-    written = storage.list_files(str(run.folder / "out"))
+    written = objects.list_files(str(run.folder / "out"))
     tops = {file.path.split("/")[0] for file in written}
     assert {"fused.zarr", "ledger", "metrics.parquet", "rejected.parquet", "runs"} <= tops
     for path in run.metrics["zarr_path"]:
@@ -106,7 +105,7 @@ def test_the_preview_names_a_lost_pair_without_obeying_its_name(tmp_path, capsys
     lost = {"pair_id": TERMINAL, "zarr_path": "x"}
     lost |= {f"{side}_url": str(tmp_path / f"{TERMINAL}{side}.png") for side in ("ir", "vis")}
     store = str(tmp_path / "fused.zarr")
-    picture = report.make_preview(pd.DataFrame([lost]), store, range_policy="auto", max_pixels=100)
+    picture = make_preview(pd.DataFrame([lost]), store, range_policy="auto", max_pixels=100)
     assert picture is None
     said = capsys.readouterr().err
     assert "\\x1b[2J" in said

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from cluster.storage import objects as storage
+from cluster.storage import urls
 from tests.conftest import free_port
 from tests.e2e.archives import check_pixels, read_metrics, write_archive
 from tests.e2e.ray_cluster import ADDRESS, RayCluster
@@ -66,8 +66,8 @@ def test_the_smoke_job_completes_though_its_only_fuser_goes_and_another_comes(tm
     archive, output = str(tmp_path / "archive"), str(tmp_path / "out")
     pairs = write_archive(archive, NUM_PAIRS, height=256, width=320)
     own = {
-        "DMNET_IR": storage.join_url(archive, "ir"),
-        "DMNET_VIS": storage.join_url(archive, "vis"),
+        "DMNET_IR": urls.join_url(archive, "ir"),
+        "DMNET_VIS": urls.join_url(archive, "vis"),
         "DMNET_OUTPUT": output,
     }
     environment = {**settings("cpu-smoke"), **own, "RAY_metrics_report_interval_ms": "1000"}

@@ -5,7 +5,7 @@ import sys
 
 from cluster.archive.keys import partition_of
 from cluster.archive.pair_index import load_index
-from cluster.storage import objects as storage
+from cluster.storage import objects, urls
 from tests.e2e.archives import ROOT, check_pixels, fuse_arguments, read_metrics, run_job, write_archive
 
 JOB = [sys.executable, str(ROOT / "jobs/fuse_archive.py")]
@@ -14,7 +14,7 @@ JOB = [sys.executable, str(ROOT / "jobs/fuse_archive.py")]
 def test_two_partitions_fuse_side_by_side_and_a_run_over_everything_writes_the_tables(tmp_path):
     archive, output = str(tmp_path / "archive"), str(tmp_path / "out")
     pairs = write_archive(archive, 12)
-    storage.put_bytes(storage.join_url(archive, "ir", "alone.png"), b"")
+    objects.put_bytes(urls.join_url(archive, "ir", "alone.png"), b"")
     arguments = fuse_arguments(archive, output)
     index, _ = load_index(None, f"{archive}/ir", f"{archive}/vis")
     sizes = [int(partition_of(index["pair_id"], (part, 2)).sum()) for part in (1, 2)]
@@ -30,7 +30,7 @@ def test_two_partitions_fuse_side_by_side_and_a_run_over_everything_writes_the_t
     assert [run.returncode for run in runs] == [0, 0], said
     for size, (text, _) in zip(sizes, said, strict=True):
         assert f"{size} fused" in text
-    assert not storage.list_parts(f"{output}/metrics.parquet")
+    assert not objects.list_parts(f"{output}/metrics.parquet")
     whole = run_job("fuse_archive", *arguments)
     assert whole.returncode == 0, whole.stderr
     assert "nothing left to do" in whole.stdout and "13 = 12 fused + 1 rejected" in whole.stdout

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.storage import fused_store
-from cluster.storage import objects as storage
+from cluster.storage import fused_store, objects
 from tests.e2e.archives import check_pixels, fuse_arguments, read_metrics, run_job, write_archive
 
 
@@ -56,7 +55,7 @@ def test_lost_tables_and_a_lost_lease_come_back_without_fusing(fused_archive):
     done = run_job("fuse_archive", *arguments)
     assert done.returncode == 0 and "nothing left to do" in done.stdout, done.stderr
     assert sorted(read_metrics(output)["pair_id"]) == sorted(pairs)
-    assert storage.exists(f"{output}/rejected.parquet") and storage.exists(f"{output}/preview.png")
+    assert objects.exists(f"{output}/rejected.parquet") and objects.exists(f"{output}/preview.png")
 
 
 def test_a_lost_ledger_costs_the_time_and_changes_no_pixel(fused_archive):
@@ -70,4 +69,4 @@ def test_a_lost_ledger_costs_the_time_and_changes_no_pixel(fused_archive):
     assert sorted(after) == sorted(before)
     check_pixels(output, pairs)
     assert sorted(read_metrics(output)["pair_id"]) == sorted(pairs)
-    assert storage.list_parts(str(Path(output) / "ledger"))
+    assert objects.list_parts(str(Path(output) / "ledger"))

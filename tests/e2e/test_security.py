@@ -16,14 +16,14 @@ import pandas as pd
 import pytest
 import s3fs
 
-from cluster.storage import objects as storage
+from cluster.storage import objects
 from dmnet_core.checkpoint import load_checkpoint
 from tests.e2e.archives import ROOT, fuse_arguments, read_metrics, read_rejected, run_job, write_archive
 
 HOLD_RAY = """
 import sys
 import ray
-from cluster.runtime import session
+from cluster.runtime import local_only, session
 
 @ray.remote
 class Actor:
@@ -33,7 +33,7 @@ class Actor:
 with session.ray_session(None, 1):
     actor = Actor.remote()
     ray.get(actor.ready.remote())
-    print(session.LOCAL_TOKEN, ray.get_runtime_context().gcs_address, flush=True)
+    print(local_only.LOCAL_TOKEN, ray.get_runtime_context().gcs_address, flush=True)
     sys.stdin.read()
 """
 METHODS = {
@@ -176,7 +176,7 @@ def archive_with_secrets(s3, tmp_path):
     """
     write_archive(f"{s3}/archive", 3)
     weights = (ROOT / "dmnet_core/weights/compact.safetensors").read_bytes()
-    storage.put_bytes(f"{s3}/weights.safetensors", weights)
+    objects.put_bytes(f"{s3}/weights.safetensors", weights)
     filesystem = s3fs.S3FileSystem(endpoint_url=os.environ["AWS_ENDPOINT_URL"])
     bucket = s3.removeprefix("s3://")
     sign = filesystem.sign

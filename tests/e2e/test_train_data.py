@@ -4,8 +4,8 @@ import pytest
 import ray.data
 import torch
 
-from cluster.fusing.config import TrainConfig
 from cluster.runtime.session import ray_session
+from cluster.training.config import TrainConfig
 from cluster.training.crops import crop_batches, decode_pair
 from tests.e2e.archives import write_archive
 

@@ -16,8 +16,8 @@ import torch
 import torch.multiprocessing
 from tensorboardX.proto.event_pb2 import Event
 
-from cluster.fusing.config import TrainConfig
-from cluster.storage import objects as storage
+from cluster.storage import objects, urls
+from cluster.training.config import TrainConfig
 from cluster.training.job import hold_out
 from dmnet_core.checkpoint import load_checkpoint, save_checkpoint
 from dmnet_core.losses import Chance, LossWeights, StageLoss
@@ -39,7 +39,7 @@ def make_index(archive, num_pairs):
 
 
 def read_history(output):
-    return pd.read_csv(io.BytesIO(storage.read_bytes(storage.join_url(output, "history.csv"))))
+    return pd.read_csv(io.BytesIO(objects.read_bytes(urls.join_url(output, "history.csv"))))
 
 
 def wait_for_epoch(job, output, epoch):
@@ -96,14 +96,14 @@ def test_a_training_whose_worker_and_driver_were_killed_reaches_the_same_end(
     pd.testing.assert_frame_equal(
         found.drop(columns=OF_THE_MACHINE), expected.drop(columns=OF_THE_MACHINE), rtol=1e-4
     )
-    checkpoint = load_checkpoint(storage.read_bytes(f"{output}/dmnet.safetensors"))
+    checkpoint = load_checkpoint(objects.read_bytes(f"{output}/dmnet.safetensors"))
     weights = load_checkpoint(whole / "dmnet.safetensors").model.state_dict()
     for name, value in checkpoint.model.state_dict().items():
         torch.testing.assert_close(value, weights[name], rtol=1e-3, atol=1e-4)
     assert checkpoint.card["steps"] == str(int(expected["step"].iloc[-1]))
     assert json.loads(checkpoint.card["settings"])["epochs"] == [2, 6]
-    assert len(storage.read_bytes(f"{output}/panel.png")) > 1000
-    assert len(storage.list_files(f"{output}/tensorboard")) == 8
+    assert len(objects.read_bytes(f"{output}/panel.png")) > 1000
+    assert len(objects.list_files(f"{output}/tensorboard")) == 8
 
 
 def test_a_training_that_died_between_its_report_and_its_put_is_made_whole(undisturbed, tmp_path):
@@ -257,7 +257,7 @@ def test_a_training_on_s3_goes_on_there(s3):
     assert "epoch 2" in again.stdout and "epoch 1 " not in again.stdout
     history = read_history(f"{s3}/training")
     assert list(history["epoch"]) == [1, 2, 3] and list(history["stage"]) == [1, 2, 2]
-    checkpoint = load_checkpoint(storage.read_bytes(f"{s3}/training/dmnet.safetensors"))
+    checkpoint = load_checkpoint(objects.read_bytes(f"{s3}/training/dmnet.safetensors"))
     assert checkpoint.card["steps"] == "3"
 
 

@@ -16,25 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
+from cluster.archive.reasons import BadImage
 from cluster.archive.sources.completeness import JpegScans, find_flaw
-
-REASONS = {
-    "missing_partner": "only one side of the pair was found",
-    "ambiguous": "two files of one side have the pair's name",
-    "bad_name": "the file's name is not UTF-8",
-    "missing_file": "the file is not there any more",
-    "empty": "the file has no bytes",
-    "wrong_type": "the content is not an image of a type that is read",
-    "truncated": "the file ends before the image does",
-    "unreadable": "the image is damaged",
-    "too_many_pixels": "height x width is over --max-pixels",
-    "size_mismatch": "the two sides differ in height or width",
-    "too_small": "a side is shorter than 8 pixels",
-    "no_finite_pixels": "an image has no finite value",
-    "crashed": "the process ended each time that the pair was read, fused or written",
-    "failed": "any other error, named in the detail",
-}
-"""Every reason for which a pair is rejected, and what it means. Nothing else is ever written."""
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
 MAGIC = {
@@ -66,18 +49,6 @@ NATIVE_ORDER = {"F;32BF": "F;32NF", "I;16BS": "I;16NS", "I;32BS": "I;32NS"}
 """How Pillow names big-endian samples, and what they are once libtiff has unpacked them."""
 
 ImageFile.LOAD_TRUNCATED_IMAGES = False
-
-
-class BadImage(ValueError):
-    """A file that gives no image; `reason` is one of REASONS."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        assert reason in REASONS, reason
-        # Parsers quote the file, and a terminal obeys what a file may hold.
-        detail = "".join(letter if letter.isprintable() else "?" for letter in detail)
-        super().__init__(f"{reason}: {detail}")
-        self.reason = reason
-        self.detail = detail
 
 
 def decode_image(data: bytes, *, max_pixels: int) -> NDArray[np.generic]:

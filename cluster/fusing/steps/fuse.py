@@ -1,11 +1,4 @@
-"""The three steps of the fusing pipeline, as plain functions and a class on rows.
-
-    read_window -> FuseWindows -> write_window
-
-No Ray here: the pipeline hands these to Ray Data, a test calls them. A row goes in and a row comes
-out, whatever happens to it: an error becomes the row's `reason` and `detail` at the step's edge.
-Pixels travel as bytes beside their shape and type, which is what Ray moves fastest.
-"""
+"""Step 2 of 3: windows through the network, and their metrics. No Ray here."""
 
 from __future__ import annotations
 
@@ -17,71 +10,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cluster.archive.sources.frames import BadImage, decode_image
+from cluster.archive.reasons import explain
 from cluster.fusing.steps.attempts import MAX_ATTEMPTS, AttemptCounts, Attempts
-from cluster.storage import fused_store
-from cluster.storage import objects as storage
+from cluster.fusing.steps.rows import RANGES, Row, crashed, pack_image, unpack_image
+from cluster.storage import objects, urls
 from dmnet_core.checkpoint import load_checkpoint
-from dmnet_core.inference import (
-    NoFinitePixels,
-    PreparedPair,
-    SizeMismatch,
-    TooSmall,
-    finish,
-    fuse_prepared,
-    prepare_pair,
-)
+from dmnet_core.inference import PreparedPair, finish, fuse_prepared, prepare_pair
 from dmnet_core.metrics import METRICS, fusion_metrics
 
-Row = dict[str, Any]
 Batch = dict[str, Any]
-
-RANGES = ("ir_low", "ir_high", "vis_low", "vis_high")
-COUNTED_BYTES = 2**24
-"""Pixels of one pair from which on its writing may take a process's memory: attempts are counted."""
-INFERENCE_REASONS = {
-    SizeMismatch: "size_mismatch",
-    TooSmall: "too_small",
-    NoFinitePixels: "no_finite_pixels",
-}
-
-
-def read_window(row: Row, *, max_pixels: int, attempts: Attempts | None = None) -> Row:
-    """Step 1 of 3: add the pixels of one window to its row.
-
-    A pair whose reading ended its process MAX_ATTEMPTS times is not begun again.
-
-    In:  pair_id, ir_url, vis_url (str), and columns that are passed on.
-    Out: the same row plus
-         ir, vis                the pixels' bytes, empty where reason is set
-         ir_shape, vis_shape    "H W" or "H W 3"
-         ir_dtype, vis_dtype    uint8, uint16 or float32
-         reason, detail         "" or why the pair is rejected
-         read_bytes, read_s     size of both files, seconds
-    """
-    start = time.perf_counter()
-    attempts = attempts or AttemptCounts()
-    key = f"read {row['pair_id']}"
-    images: dict[str, NDArray[np.generic]] = {}
-    reason, detail, read_bytes = "", "", 0
-    if attempts.begin([key])[0] >= MAX_ATTEMPTS:
-        reason, detail = "crashed", _crashed("read")
-    for side in () if reason else ("ir", "vis"):
-        try:
-            data = storage.read_bytes(row[f"{side}_url"])
-            read_bytes += len(data)
-            images[side] = decode_image(data, max_pixels=max_pixels)
-        # The edge of the step: one bad pair must not end the run of a million.
-        except Exception as error:
-            reason, detail = explain(error)
-            detail = f"{side}: {detail}"
-            break
-    attempts.end([key])
-    out = {**row, "reason": reason, "detail": detail, "read_bytes": read_bytes}
-    for side in ("ir", "vis"):
-        image = None if reason else images[side]
-        out |= _pack(side, image)
-    return {**out, "read_s": time.perf_counter() - start}
 
 
 class FuseWindows:
@@ -114,11 +51,11 @@ class FuseWindows:
             attempts: where begun pairs are counted; None counts in this process.
         """
         torch.set_num_threads(num_threads)
-        source = None if checkpoint_url is None else storage.read_bytes(checkpoint_url)
+        source = None if checkpoint_url is None else objects.read_bytes(checkpoint_url)
         checkpoint = load_checkpoint(source, device)
         if checkpoint.digest != digest:
             raise ValueError(
-                f"the checkpoint {storage.redact_url(checkpoint_url or 'shipped')!r} has the digest "
+                f"the checkpoint {urls.redact_url(checkpoint_url or 'shipped')!r} has the digest "
                 f"{checkpoint.digest} on this worker, expected {digest}: every node of the cluster "
                 "needs the file that the job was started with"
             )
@@ -156,7 +93,7 @@ class FuseWindows:
         if len(rows) > 1 and any(before):
             return [fused for row in rows for fused in self.fuse_rows([row])]
         if before[0] >= MAX_ATTEMPTS:
-            fused = [_rejected(rows[0], "crashed", _crashed("fused"))]
+            fused = [_rejected(rows[0], "crashed", crashed("fused"))]
         else:
             fused = self._fuse_all(rows)
         self.attempts.end(keys)
@@ -171,7 +108,7 @@ class FuseWindows:
                 done[place] = _rejected(row, row["reason"], row["detail"])
                 continue
             try:
-                pair = prepare_pair(_unpack(row, "ir"), _unpack(row, "vis"), self.range_policy)
+                pair = prepare_pair(unpack_image(row, "ir"), unpack_image(row, "vis"), self.range_policy)
             except Exception as error:
                 done[place] = _rejected(row, *explain(error))
                 continue
@@ -205,7 +142,7 @@ class FuseWindows:
         out: dict[int, Row] = {}
         for index, (place, pair, prepare_s) in enumerate(group):
             image = finish(fused[index], pair.chroma, self.output_dtype)
-            out[place] = _without_sources(rows[place]) | _pack("fused", image) | {
+            out[place] = _without_sources(rows[place]) | pack_image("fused", image) | {
                 "height": image.shape[0],
                 "width": image.shape[1],
                 "bands": 1 if image.ndim == 2 else image.shape[2],
@@ -231,92 +168,6 @@ class FuseWindows:
             )
 
 
-def write_window(
-    row: Row, *, store_url: str, fingerprint: str, attempts: Attempts | None = None
-) -> Row:
-    """Step 3 of 3: store the fused pixels of one window and return its ledger row.
-
-    A pair that is rejected has no pixels from then on: those of an earlier source are removed. One of
-    COUNTED_BYTES whose writing ended its process MAX_ATTEMPTS times is not begun again.
-
-    In:  a row of FuseWindows with zarr_path.
-    Out: the row without pixels, plus status fused|rejected, written_bytes, write_s, seconds (of all
-         three steps), fingerprint.
-    The only step that writes; a whole object at once, so it may run twice.
-    """
-    start = time.perf_counter()
-    reason, detail, written = row["reason"], row["detail"], 0
-    counts = attempts if attempts and len(row["fused"]) >= COUNTED_BYTES else AttemptCounts()
-    key = f"write {row['pair_id']}"
-    if not reason and counts.begin([key])[0] >= MAX_ATTEMPTS:
-        reason, detail = "crashed", _crashed("written")
-    if not reason:
-        attributes = {
-            "pair_id": str(row["pair_id"]),
-            "ir_url": storage.redact_url(row["ir_url"]),
-            "vis_url": storage.redact_url(row["vis_url"]),
-            "ir_range": [float(row["ir_low"]), float(row["ir_high"])],
-            "vis_range": [float(row["vis_low"]), float(row["vis_high"])],
-            "fingerprint": fingerprint,
-        }
-        try:
-            pixels = _unpack(row, "fused")
-            written = fused_store.write_fused(store_url, row["zarr_path"], pixels, attributes)
-        except Exception as error:
-            reason, detail = "failed", f"write: {explain(error)[1]}"
-    if reason:
-        try:
-            fused_store.delete_fused(store_url, row["zarr_path"])
-        except Exception as error:
-            detail = f"{detail}; old pixels stay: {explain(error)[1]}"
-    counts.end([key])
-    write_s = time.perf_counter() - start
-    dropped = {"fused", "fused_shape", "fused_dtype"}
-    return {
-        **{name: value for name, value in row.items() if name not in dropped},
-        "dtype": row["fused_dtype"],
-        "status": "rejected" if reason else "fused",
-        "reason": reason,
-        "detail": detail,
-        "written_bytes": written,
-        "write_s": write_s,
-        "seconds": row["read_s"] + row["fuse_s"] + write_s,
-        "fingerprint": fingerprint,
-    }
-
-
-def explain(error: Exception) -> tuple[str, str]:
-    """Return the reason code and the detail of an error, one line each."""
-    if isinstance(error, BadImage):
-        return error.reason, error.detail
-    if isinstance(error, FileNotFoundError):
-        return "missing_file", "not found, expected the file of the pair index: index again"
-    said = " ".join(str(error).split())[:500]
-    for kind, reason in INFERENCE_REASONS.items():
-        if isinstance(error, kind):
-            return reason, said
-    return "failed", f"{type(error).__name__}: {said}"
-
-
-def _crashed(doing: str) -> str:
-    return (
-        f"its process ended {MAX_ATTEMPTS} times while it was {doing}, expected it to go through: look "
-        "at the files, or give the workers more memory; --reprocess tries it again"
-    )
-
-
-def _pack(name: str, image: NDArray[np.generic] | None) -> Row:
-    if image is None:
-        return {name: b"", f"{name}_shape": "", f"{name}_dtype": ""}
-    shape = " ".join(map(str, image.shape))
-    return {name: image.tobytes(), f"{name}_shape": shape, f"{name}_dtype": str(image.dtype)}
-
-
-def _unpack(row: Row, name: str) -> NDArray[np.generic]:
-    shape = tuple(int(side) for side in row[f"{name}_shape"].split())
-    return np.frombuffer(row[name], dtype=row[f"{name}_dtype"]).reshape(shape)
-
-
 def _without_sources(row: Row) -> Row:
     dropped = {f"{side}{part}" for side in ("ir", "vis") for part in ("", "_shape", "_dtype")}
     return {name: value for name, value in row.items() if name not in dropped}
@@ -326,7 +177,7 @@ def _rejected(row: Row, reason: str, detail: str) -> Row:
     numbers = dict.fromkeys((*RANGES, *METRICS), float("nan"))
     empty = {"height": 0, "width": 0, "bands": 0, "fuse_s": 0.0}
     return (
-        _without_sources(row) | _pack("fused", None) | empty | numbers
+        _without_sources(row) | pack_image("fused", None) | empty | numbers
         | {"reason": reason, "detail": detail}
     )  # fmt: skip
 

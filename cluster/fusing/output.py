@@ -1,0 +1,53 @@
+"""Where each part of an output lies below --output."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cluster.storage import urls
+
+
+@dataclass(frozen=True)
+class Output:
+    """The URLs below --output."""
+
+    url: str
+
+    @property
+    def store(self) -> str:
+        """Zarr store of the fused images."""
+        return urls.join_url(self.url, "fused.zarr")
+
+    @property
+    def ledger(self) -> str:
+        """Folder of the ledger's parts."""
+        return urls.join_url(self.url, "ledger")
+
+    @property
+    def metrics(self) -> str:
+        """Folder of the metrics table."""
+        return urls.join_url(self.url, "metrics.parquet")
+
+    @property
+    def rejected(self) -> str:
+        """Folder of the table of rejects."""
+        return urls.join_url(self.url, "rejected.parquet")
+
+    @property
+    def runs(self) -> str:
+        """Folder of the run records."""
+        return urls.join_url(self.url, "runs")
+
+    @property
+    def preview(self) -> str:
+        """Picture of a few pairs."""
+        return urls.join_url(self.url, "preview.png")
+
+    def urls(self) -> dict[str, str]:
+        """Return what a user opens."""
+        return {
+            "fused": self.store,
+            "metrics": self.metrics,
+            "rejected": self.rejected,
+            "preview": self.preview,
+        }

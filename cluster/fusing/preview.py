@@ -1,0 +1,52 @@
+"""OUT/preview.png: the picture of a few pairs of an archive, made at the end of a run."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cluster.archive.contact_sheet import draw_sheet, draw_strip
+from cluster.archive.sources.frames import decode_image
+from cluster.storage import fused_store, objects
+from cluster.text.plain_text import one_line
+from dmnet_core.inference import prepare_pair
+from dmnet_core.ranges import from_unit, to_unit
+
+
+def make_preview(
+    pairs: pd.DataFrame, store_url: str, *, range_policy: str, max_pixels: int
+) -> bytes | None:
+    """Return a PNG of IR | VIS | fused of pairs, None where there is none.
+
+    Args:
+        pairs: rows of the metrics table.
+        store_url: where the fused arrays are.
+        range_policy: how sources become grey levels.
+        max_pixels: as in `decode_image`.
+    """
+    strips = []
+    for _, row in pairs.iterrows():
+        try:
+            ir, vis = (
+                decode_image(objects.read_bytes(row[f"{side}_url"]), max_pixels=max_pixels)
+                for side in ("ir", "vis")
+            )
+            fused = fused_store.read_fused(store_url, row["zarr_path"], max_pixels=max_pixels)
+            pair = prepare_pair(ir, vis, range_policy)
+        except (OSError, ValueError) as error:
+            print(f"  preview leaves out {row['pair_id']!r}: {one_line(error)}", file=sys.stderr)
+            continue  # a file went away or changed after it was fused: the picture does without it
+        shown_vis = vis if vis.dtype == np.uint8 else from_unit(pair.vis, "uint8")
+        images = [from_unit(pair.ir, "uint8"), shown_vis, _to_8_bit(fused)]
+        strips.append(draw_strip(images, str(row["pair_id"])))
+    return draw_sheet(strips) if strips else None
+
+
+def _to_8_bit(fused: NDArray[np.generic]) -> NDArray[np.generic]:
+    if fused.dtype == np.uint8:
+        return fused
+    high = 1.0 if fused.dtype == np.float32 else float(np.iinfo(fused.dtype.name).max)
+    return from_unit(to_unit(fused, 0.0, high), "uint8")

@@ -1,0 +1,40 @@
+"""Rows of the pipeline: what they are called, and how pixels travel in them.
+
+A row is a dict of plain values. Pixels travel as bytes beside their shape and type, which is what Ray
+moves fastest.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cluster.fusing.steps.attempts import MAX_ATTEMPTS
+
+Row = dict[str, Any]
+RANGES = ("ir_low", "ir_high", "vis_low", "vis_high")
+"""Columns of the source values that became 0 and 1."""
+
+
+def pack_image(name: str, image: NDArray[np.generic] | None) -> Row:
+    """Return the columns NAME, NAME_shape and NAME_dtype of an image; empty ones where there is none."""
+    if image is None:
+        return {name: b"", f"{name}_shape": "", f"{name}_dtype": ""}
+    shape = " ".join(map(str, image.shape))
+    return {name: image.tobytes(), f"{name}_shape": shape, f"{name}_dtype": str(image.dtype)}
+
+
+def unpack_image(row: Row, name: str) -> NDArray[np.generic]:
+    """Return the image that `pack_image` put into a row under a name."""
+    shape = tuple(int(side) for side in row[f"{name}_shape"].split())
+    return np.frombuffer(row[name], dtype=row[f"{name}_dtype"]).reshape(shape)
+
+
+def crashed(doing: str) -> str:
+    """Return the detail of a pair rejected as `crashed`; `doing` is read, fused or written."""
+    return (
+        f"its process ended {MAX_ATTEMPTS} times while it was {doing}, expected it to go through: look "
+        "at the files, or give the workers more memory; --reprocess tries it again"
+    )

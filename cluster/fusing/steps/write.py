@@ -1,0 +1,68 @@
+"""Step 3 of 3: the fused pixels of one window, stored whole. No Ray and no PyTorch here."""
+
+from __future__ import annotations
+
+import time
+
+from cluster.archive.reasons import explain
+from cluster.fusing.steps.attempts import MAX_ATTEMPTS, AttemptCounts, Attempts
+from cluster.fusing.steps.rows import Row, crashed, unpack_image
+from cluster.storage import fused_store, urls
+
+COUNTED_BYTES = 2**24
+"""Size of one pair's fused pixels from which on writing them may exhaust a process's memory, in bytes:
+attempts to write them are counted."""
+
+
+def write_window(
+    row: Row, *, store_url: str, fingerprint: str, attempts: Attempts | None = None
+) -> Row:
+    """Step 3 of 3: store the fused pixels of one window and return its ledger row.
+
+    A pair that is rejected has no pixels from then on: those of an earlier source are removed. One of
+    COUNTED_BYTES whose writing ended its process MAX_ATTEMPTS times is not begun again.
+
+    In:  a row of FuseWindows with zarr_path.
+    Out: the row without pixels, plus status fused|rejected, written_bytes, write_s, seconds (of all
+         three steps), fingerprint.
+    The only step that writes; a whole object at once, so it may run twice.
+    """
+    start = time.perf_counter()
+    reason, detail, written = row["reason"], row["detail"], 0
+    counts = attempts if attempts and len(row["fused"]) >= COUNTED_BYTES else AttemptCounts()
+    key = f"write {row['pair_id']}"
+    if not reason and counts.begin([key])[0] >= MAX_ATTEMPTS:
+        reason, detail = "crashed", crashed("written")
+    if not reason:
+        attributes = {
+            "pair_id": str(row["pair_id"]),
+            "ir_url": urls.redact_url(row["ir_url"]),
+            "vis_url": urls.redact_url(row["vis_url"]),
+            "ir_range": [float(row["ir_low"]), float(row["ir_high"])],
+            "vis_range": [float(row["vis_low"]), float(row["vis_high"])],
+            "fingerprint": fingerprint,
+        }
+        try:
+            pixels = unpack_image(row, "fused")
+            written = fused_store.write_fused(store_url, row["zarr_path"], pixels, attributes)
+        except Exception as error:
+            reason, detail = "failed", f"write: {explain(error)[1]}"
+    if reason:
+        try:
+            fused_store.delete_fused(store_url, row["zarr_path"])
+        except Exception as error:
+            detail = f"{detail}; old pixels stay: {explain(error)[1]}"
+    counts.end([key])
+    write_s = time.perf_counter() - start
+    dropped = {"fused", "fused_shape", "fused_dtype"}
+    return {
+        **{name: value for name, value in row.items() if name not in dropped},
+        "dtype": row["fused_dtype"],
+        "status": "rejected" if reason else "fused",
+        "reason": reason,
+        "detail": detail,
+        "written_bytes": written,
+        "write_s": write_s,
+        "seconds": row["read_s"] + row["fuse_s"] + write_s,
+        "fingerprint": fingerprint,
+    }

@@ -1,0 +1,110 @@
+"""How stores are reached: the fsspec file system of a scheme, its time limits and retries, its errors."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Callable
+from functools import cache
+from typing import Any, TypeVar
+
+import fsspec
+import pyarrow.fs
+
+from cluster.storage.urls import StorageError, is_remote, local_path, redact_url
+from cluster.text.plain_text import one_line
+
+SILENCE_S = 15
+"""A connection on which nothing moves for so long is given up, and the request sent again."""
+S3_ROUNDS = 3
+"""Times that s3fs has botocore try a request, and an object's body again from its start."""
+PASSING_STATUS = (429, 500, 502, 503, 504)
+T = TypeVar("T")
+
+
+def _new_socket(address: tuple[Any, ...]) -> socket.socket:
+    """Return a socket that ends a PUT which the store doesn't read; aiohttp has no limit for that."""
+    family, kind, protocol = address[:3]
+    made = socket.socket(family, kind, protocol)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENCE_S * 1000)
+    return made
+
+
+S3_OPTIONS: dict[str, Any] = {
+    "use_listings_cache": False,
+    # An object is one GET: ranges side by side may be of two versions, and a cut one isn't repeated.
+    "max_concurrency": 1,
+    "config_kwargs": {
+        "connect_timeout": 5,
+        "read_timeout": SILENCE_S,
+        # 6 attempts, with waits of up to 1, 2, 4, 8 and 16 s: with S3_ROUNDS about 45 s of patience
+        "retries": {"mode": "standard", "max_attempts": 5},
+        "connector_args": {"socket_factory": _new_socket},
+    },
+}
+
+
+def arrow_filesystem(url: str) -> tuple[Any, str]:
+    """Return the file system as pyarrow has it, None for a local one, and the path on it."""
+    if not is_remote(url):
+        return None, local_path(url)
+    store = filesystem(url.split("://", 1)[0])
+    return pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(store)), store._strip_protocol(url)
+
+
+@cache
+def filesystem(scheme: str) -> fsspec.AbstractFileSystem:
+    """Return the file system of a scheme, with this project's limits and retries; one a process."""
+    if scheme not in ("s3", "s3a"):
+        return fsspec.filesystem(scheme)
+    import s3fs
+
+    # By itself s3fs tries again after SlowDown, not after the same answer to a HEAD, which has no body.
+    s3fs.core.set_custom_error_handler(may_pass)
+    filesystem = fsspec.filesystem(scheme, **S3_OPTIONS)
+    filesystem.retries = S3_ROUNDS
+    return filesystem
+
+
+def may_pass(error: BaseException | None) -> bool:
+    """Return whether a store's error may be gone at the next try: overload, a connection that broke."""
+    import s3fs
+    from botocore.exceptions import ClientError, ConnectionError  # type: ignore[import-untyped]
+
+    if isinstance(error, ClientError):
+        return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") in PASSING_STATUS
+    return isinstance(error, (ConnectionError, *s3fs.core.S3_RETRYABLE_ERRORS))
+
+
+def guarded(url: str, call: Callable[[fsspec.AbstractFileSystem], T]) -> T:
+    """Call with the file system of a URL; any failure but a missing object is a StorageError."""
+    try:
+        return call(filesystem(url.split("://", 1)[0]))
+    except FileNotFoundError as error:
+        if "bucket" in str(error).lower():
+            raise storage_error(url, error) from error
+        raise
+    # Each store's library raises its own errors, botocore's share no base with OSError.
+    except Exception as error:
+        raise storage_error(url, error) from error
+
+
+def storage_error(url: str, error: Exception) -> StorageError:
+    """Return what a library raised about a URL as one line without credentials, and what to do."""
+    if is_remote(url):
+        hint = "check the URL, the credentials and the endpoint"
+        if may_pass(error) or may_pass(error.__cause__):
+            hint += ", and run the same command again when the store is well"
+    elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        hint = "make room and run the same command again"
+    else:
+        hint = "check the path"
+    return StorageError(
+        f"{redact_url(url)!r} can't be used ({type(error).__name__}: {short_line(error)}): {hint}"
+    )
+
+
+def short_line(error: Exception) -> str:
+    """Return an error's text in one line, with what looks like a credential in a URL taken out."""
+    return one_line(error)[:300]

@@ -1,0 +1,51 @@
+"""URLs of files and folders, and the error for one that cannot be used.
+
+A URL is a local path or s3://bucket/key; any other fsspec scheme works where its package is installed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+
+
+class StorageError(ValueError):
+    """A store or an object can't be used as asked; one line without credentials."""
+
+
+def is_remote(url: str) -> bool:
+    """Return whether a URL has a scheme other than file."""
+    return "://" in url and not url.startswith("file://")
+
+
+def local_path(url: str) -> str:
+    """Return the path of a local URL."""
+    return url.removeprefix("file://")
+
+
+def absolute_url(url: str) -> str:
+    """Return a local path as an absolute one, any other URL as it is."""
+    return url if is_remote(url) else os.path.abspath(local_path(url))
+
+
+def join_url(url: str, *parts: str) -> str:
+    """Return the URL of something below `url`."""
+    return "/".join([url.rstrip("/") or "/", *(part.strip("/") for part in parts)])
+
+
+def redact_url(url: str) -> str:
+    """Return a URL without user, password and query, which may be secrets."""
+    if not is_remote(url):
+        return url
+    scheme, rest = url.split("://", 1)
+    if not any(mark in rest for mark in "?@:"):
+        return url
+    before, _, query = rest.partition("?")
+    if "=" in query or scheme not in ("s3", "s3a"):  # there a ? may be a letter of the key
+        rest = before
+    host = rest.partition("/")[0]
+    if "@" in host:
+        rest = host.rpartition("@")[2] + rest[len(host) :]
+    elif re.search(r"^[^\[].*:(?!\d*$)", host):  # no port: a password that holds a slash
+        rest = rest.partition("@")[2]
+    return f"{scheme}://{rest}"
