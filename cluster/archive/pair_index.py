@@ -1,26 +1,21 @@
 """The pair index: which infrared and which visible file make a pair.
 
-First in the flow: two listings become rows of pair_id, URLs, sizes and etags, in a file
-(`build_index`) or in memory (`open_index`). A name that makes no pair is listed with its reason.
+First in the flow. `build_index` makes an index of two prefixes; `open_index` brings an index, or two
+prefixes, into a database as the tables `pairs` and `unmatched`. A name that makes no pair is listed with
+its reason.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from cluster.archive.config import IndexConfig
-from cluster.archive.keys import URLS, pair_keys, partition_of, source_keys
-from cluster.archive.matching import SIDES, match_pairs
+from cluster.archive.matching import match_pairs
 from cluster.storage import objects, tables, urls
-from cluster.storage.tables import PackedTable
-from cluster.text.plain_text import one_line
+from cluster.storage.tables import Database, quoted
 
 SCHEMA = {
     "pair_id": "str",
@@ -31,9 +26,14 @@ SCHEMA = {
     "vis_size": "int64",
     "vis_etag": "str",
 }
+"""Columns of an index that this project writes; the first three are those that every index has."""
+NEEDED = ("pair_id", "ir_url", "vis_url")
+URLS = ("ir_url", "vis_url")
+SOURCE = ("pair_id", "ir_size", "ir_etag", "vis_size", "vis_etag")
+"""Columns that tell one version of a pair's files from another."""
 UNMATCHED_SCHEMA = dict.fromkeys(("pair_id", "reason", "detail", "ir_url", "vis_url"), "str")
 NO_PAIR = ("missing_partner", "ambiguous", "bad_name")
-"""Reasons of the unmatched table that count as rejected pairs; not_image does not."""
+"""Reasons in the table of unmatched names that count as rejected pairs; `not_image` does not."""
 
 Row = dict[str, Any]
 
@@ -43,118 +43,118 @@ class IndexReport:
     """What `build_index` found."""
 
     num_pairs: int
-    """Rows of the index."""
+    """Number of rows of the index."""
     num_unmatched: dict[str, int]
-    """Names that make no pair, by reason."""
+    """Number of names that make no pair, by reason."""
     index_url: str
-    """Where the index is."""
+    """URL of the index."""
     unmatched_url: str
-    """Where the table of unmatched names is."""
+    """URL of the table of unmatched names."""
 
 
 def build_index(config: IndexConfig) -> IndexReport:
     """List both prefixes, match the names, write the index and the table of unmatched names.
 
     Raises:
-        ValueError: a prefix is not there or unreachable, or no name has a partner.
+        ValueError: a prefix is not there or cannot be reached, or no name has a partner.
     """
     pairs, unmatched = _match_prefixes(
         config.ir_url, config.vis_url, config.ir_pattern, config.vis_pattern
     )
     unmatched_url = unmatched_table_url(config.output_url)
-    tables.write_table(unmatched_url, tables.typed_frame(unmatched, UNMATCHED_SCHEMA))
-    tables.write_table(config.output_url, tables.typed_frame(pairs, SCHEMA))
+    for url, rows, schema in (
+        (unmatched_url, unmatched, UNMATCHED_SCHEMA),
+        (config.output_url, pairs, SCHEMA),
+    ):
+        tables.write_table(url, tables.as_table(rows, schema).to_pandas())
     counts: dict[str, int] = {}
     for row in unmatched:
         counts[row["reason"]] = counts.get(row["reason"], 0) + 1
     return IndexReport(len(pairs), counts, config.output_url, unmatched_url)
 
 
-class PairIndex:
-    """The pairs of a run, packed, and what the plan needs of each: 40 bytes.
-
-    A row has every column of SCHEMA, -1 and "" where a user's own index does not say, and any other
-    column of the index.
-    """
-
-    def __init__(self, frames: Iterable[pd.DataFrame]) -> None:
-        """Take frames of such rows, of equal columns and types; the first may have no rows."""
-        keys: list[pd.DataFrame] = []
-        self.packed = PackedTable(_noting_keys(frames, keys))
-        self.keys = pd.concat(keys, ignore_index=True)
-        """Of each row: `pair` and `source`, see `keys`, `ir_size`, `vis_size`, `position`."""
-        self.keys["position"] = np.arange(len(self.keys))
-        self.empty = next(self.packed.slices())
-        """The columns, without a row."""
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
-    def slices(self, positions: Any = slice(None)) -> Iterator[pd.DataFrame]:
-        """Return the rows, or those at some positions, in order, as frames of at most SLICE_ROWS."""
-        chosen = np.zeros(len(self), dtype=bool)
-        chosen[positions] = True
-        start = 0
-        for frame in self.packed.slices():
-            stop = start + len(frame)
-            part = frame[chosen[start:stop]]
-            if len(part):
-                yield part.reset_index(drop=True)
-            start = stop
-
-    def at(self, positions: NDArray[np.int64]) -> pd.DataFrame:
-        """Return the rows at a few positions, in order."""
-        return pd.concat([self.empty, *self.slices(positions)], ignore_index=True)
-
-
-def load_index(
-    index_url: str | None, ir_url: str | None = None, vis_url: str | None = None
-) -> tuple[pd.DataFrame, list[Row]]:
-    """Return what `open_index` does, all rows of it in one frame of pandas' own types."""
-    index, unmatched = open_index(index_url, ir_url, vis_url)
-    return tables.plain([index.empty, *index.slices()]), unmatched
-
-
 def open_index(
+    database: Database,
     index_url: str | None,
     ir_url: str | None = None,
     vis_url: str | None = None,
     partition: tuple[int, int] | None = None,
-) -> tuple[PairIndex, list[Row]]:
-    """Return the pairs of a run, and the rows of names that make no pair.
+) -> None:
+    """Make the tables `pairs` and `unmatched` of a run.
 
-    Relative URLs in an index are below the index's own folder.
+    `pairs` has `__row` (0, 1, ... in the order of the index), every column of SCHEMA, with -1 and ""
+    where a user's own index does not say, and any other column of the index. `unmatched` has the columns
+    of UNMATCHED_SCHEMA and only the names that count as rejected pairs.
 
     Args:
-        index_url: of the index; None where it is made of two prefixes here.
+        database: where the tables are made.
+        index_url: of the index, in which relative URLs are below its own folder; None where the pairs are
+            those of two prefixes.
         ir_url: prefix of the infrared images, where there is no index.
         vis_url: prefix of the visible images, where there is no index.
         partition: (k, n): only the names that are in the k-th, from 1, of n parts.
 
     Raises:
-        ValueError: the index or a prefix can't be used, or the part of it has a name twice.
+        ValueError: the index or a prefix cannot be used, or a pair_id stands twice.
     """
+    own = in_partition(partition)
     if index_url is None:
         assert ir_url is not None and vis_url is not None
         pairs, unmatched = _match_prefixes(ir_url, vis_url, "{id}", "{id}")
-        frames = iter([tables.typed_frame(pairs, SCHEMA)])
+        database.add("listed", tables.as_table(pairs, SCHEMA))
+        columns = ", ".join(SCHEMA)
+        database.run(
+            f"create or replace table pairs as select row_number() over () - 1 as __row, {columns} "
+            f"from listed where {own}"
+        )
+        database.run("drop table listed")
+        database.add("names", tables.as_table(unmatched, UNMATCHED_SCHEMA))
     else:
-        stored = tables.read_slices(index_url)
-        if stored is None:
+        if not database.open("stored", index_url):
             raise ValueError(
                 f"--index {urls.redact_url(index_url)!r} is not there, expected a Parquet "
                 "or CSV file: make one with jobs/index_archive.py"
             )
-        frames = _checked(stored, index_url)
-        beside = tables.read_table(unmatched_table_url(index_url))
-        unmatched = [] if beside is None else beside.to_dict("records")
-    if partition:
-        frames = (frame[partition_of(frame["pair_id"], partition)] for frame in frames)
-        names = pd.Series([row["pair_id"] for row in unmatched], dtype="str")
-        unmatched = [unmatched[i] for i in partition_of(names, partition).to_numpy().nonzero()[0]]
-    index = PairIndex(frames)
-    _check_unique(index, index_url)
-    return index, [row for row in unmatched if row["reason"] in NO_PAIR]
+        _check_columns(database, index_url)
+        database.run(
+            f"create or replace table pairs as select row_number() over () - 1 as __row, * "
+            f"from ({_normalised(database)}) where {own}",
+            folder=urls.absolute_url(index_url).rpartition("/")[0],
+        )
+        if not database.open("names", unmatched_table_url(index_url)):
+            database.add("names", tables.as_table([], UNMATCHED_SCHEMA))
+    reasons = ", ".join(f"'{reason}'" for reason in NO_PAIR)
+    database.run(
+        f"create or replace table unmatched as select {', '.join(UNMATCHED_SCHEMA)} from names "
+        f"where reason in ({reasons}) and {own}"
+    )
+    _check_unique(database, index_url)
+
+
+def load_index(index_url: str) -> tuple[pd.DataFrame, int]:
+    """Return all pairs of an index in one frame, and how many names make no pair.
+
+    Raises:
+        ValueError: as `open_index`.
+    """
+    with Database() as database:
+        open_index(database, index_url)
+        pairs = database.frame("select * exclude (__row) from pairs order by __row")
+        return pairs, int(database.first("select count(*) from unmatched")[0])
+
+
+def in_partition(partition: tuple[int, int] | None) -> str:
+    """Return the SQL condition on `pair_id` under which a row belongs to a partition of an archive.
+
+    A name is in the same part in every run and on every machine.
+
+    Args:
+        partition: (k, n): the k-th, from 1, of n parts; None for everything.
+    """
+    if partition is None:
+        return "true"
+    part, parts = partition
+    return f"md5_number_lower(pair_id) % {parts} = {part - 1}"
 
 
 def unmatched_table_url(index_url: str) -> str:
@@ -180,73 +180,65 @@ def _match_prefixes(
     return pairs, unmatched
 
 
-def _checked(frames: Iterator[pd.DataFrame], index_url: str) -> Iterator[pd.DataFrame]:
-    """Yield the rows of a stored index with the columns of SCHEMA in their types.
-
-    Raises:
-        ValueError: a column is not there, or a row has no name or URL; once all rows were seen.
-    """
+def _check_columns(database: Database, index_url: str) -> None:
+    """Raise ValueError where the view `stored` lacks a column or a value that every index has."""
     name = f"index {urls.redact_url(index_url)!r}"
-    folder = urls.absolute_url(index_url).rpartition("/")[0]
-    needed = ["pair_id", *URLS]
-    num_rows, num_empty = 0, Counter[str]()
-    for frame in frames:
-        if missing := [column for column in needed if column not in frame]:
-            raise ValueError(
-                f"{name} has no column {', '.join(missing)} (it has {', '.join(map(repr, frame))}), "
-                "expected pair_id, ir_url and vis_url"
-            )
-        columns: dict[str, pd.Series] = {}
-        for column in needed:
-            columns[column] = frame[column].astype("str").fillna("")
-            num_empty[column] += int((columns[column] == "").sum())
-        num_rows += len(frame)
-        for side in SIDES:
-            absolute = [_below(folder, url) for url in columns[f"{side}_url"].to_numpy()]
-            columns[f"{side}_url"] = pd.Series(absolute, dtype="str")
-            unknown = pd.Series([None] * len(frame), dtype="object")
-            size, etag = (frame.get(f"{side}_{what}", unknown) for what in ("size", "etag"))
-            try:
-                sizes = pd.to_numeric(tables.plain([size.to_frame("size")])["size"])
-                columns[f"{side}_size"] = sizes.astype("float64").fillna(-1).astype("int64")
-            except (ValueError, TypeError) as error:
-                raise ValueError(
-                    f"{name} has a {side}_size that is no number of bytes ({one_line(error)}), expected "
-                    "whole numbers, or none"
-                ) from error
-            columns[f"{side}_etag"] = etag.astype("str").fillna("")
-        yield frame.assign(**columns)[[*SCHEMA, *(name for name in frame if name not in SCHEMA)]]
-    for column in needed:
-        if num_empty[column]:
-            raise ValueError(f"{name} has {num_empty[column]} rows without {column}, expected none")
+    columns = database.columns("from stored")
+    if missing := [column for column in NEEDED if column not in columns]:
+        raise ValueError(
+            f"{name} has no column {', '.join(missing)} (it has {', '.join(map(repr, columns))}), "
+            "expected pair_id, ir_url and vis_url"
+        )
+    sizes = [column for column in ("ir_size", "vis_size") if column in columns]
+    empty = [f"count(*) filter (coalesce({column}::varchar, '') = '')" for column in NEEDED]
+    odd = [
+        f"count(*) filter ({size} is not null and try_cast({size} as double) is null)" for size in sizes
+    ]
+    num_rows, *counts = database.first(f"select count(*), {', '.join(empty + odd)} from stored")
     if not num_rows:
         raise ValueError(f"{name} has no rows, expected one a pair")
+    for column, count in zip(NEEDED, counts, strict=False):
+        if count:
+            raise ValueError(f"{name} has {count} rows without {column}, expected none")
+    for size, count in zip(sizes, counts[len(NEEDED) :], strict=True):
+        if count:
+            raise ValueError(
+                f"{name} has {count} rows whose {size} is no number of bytes, expected whole numbers, or "
+                "no value where the size is not known"
+            )
 
 
-def _noting_keys(frames: Iterable[pd.DataFrame], keys: list[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-    """Pass frames of pairs on, adding what identifies them to `keys`."""
-    for frame in frames:
-        numbers = {"pair": pair_keys(frame), "source": source_keys(frame)}
-        sizes = {name: frame[name].to_numpy() for name in ("ir_size", "vis_size")}
-        keys.append(pd.DataFrame(numbers | sizes))
-        yield frame
+def _normalised(database: Database) -> str:
+    """Return the query for the rows of `stored` with the columns of SCHEMA in their types.
 
-
-def _check_unique(index: PairIndex, index_url: str | None) -> None:
-    if index.keys["pair"].is_unique or index_url is None:
-        return
-    alike = index.keys["pair"].duplicated(keep=False).to_numpy().nonzero()[0]
-    names = index.at(alike)["pair_id"]
-    if len(twice := names[names.duplicated()]):
-        raise ValueError(
-            f"index {urls.redact_url(index_url)!r} has {len(twice)} rows whose pair_id an earlier row "
-            f"has, for example {twice.iloc[0]!r}, expected each once"
+    `$folder` in it is the folder of relative URLs.
+    """
+    columns = database.columns("from stored")
+    selected = ["pair_id::varchar as pair_id"]
+    for side in ("ir", "vis"):
+        url, size, etag = (f"{side}_{what}" for what in ("url", "size", "etag"))
+        selected.append(
+            f"case when contains({url}::varchar, '://') or starts_with({url}::varchar, '/') "
+            f"then {url}::varchar else concat(rtrim($folder, '/'), '/', {url}::varchar) end as {url}"
         )
+        number = f"try_cast({size} as double)"
+        known = f"case when isfinite({number}) then {number}::bigint else -1 end"
+        selected.append(f"{known if size in columns else '-1::bigint'} as {size}")
+        version = f"coalesce({etag}::varchar, '')" if etag in columns else "''"
+        selected.append(f"{version} as {etag}")
+    selected += [quoted(column) for column in columns if column not in SCHEMA]
+    return f"select {', '.join(selected)} from stored"
 
 
-def _below(folder: str, url: str) -> str:
-    """Return a URL of an index, a relative one as below the index's folder."""
-    whole = urls.is_remote(url) or url.startswith(("/", "file://"))
-    return url if whole else urls.join_url(folder, url)
-
-
+def _check_unique(database: Database, index_url: str | None) -> None:
+    num_rows, num_names = database.first("select count(*), count(distinct pair_id) from pairs")
+    if num_rows == num_names or index_url is None:
+        return
+    (twice,) = database.first(
+        "select arg_min(pair_id, __row) from pairs p "
+        "where exists (from pairs q where q.pair_id = p.pair_id and q.__row < p.__row)"
+    )
+    raise ValueError(
+        f"index {urls.redact_url(index_url)!r} has {num_rows - num_names} rows whose pair_id an earlier "
+        f"row has, for example {twice!r}, expected each once"
+    )

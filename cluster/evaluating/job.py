@@ -23,13 +23,14 @@ from cluster.evaluating import score_table
 from cluster.evaluating.config import REFERENCES, EvaluateConfig
 from cluster.evaluating.scoring import Method, score_pair
 from cluster.storage import fused_store, objects, tables, urls
+from cluster.storage.tables import Database
 from cluster.text.units import duration
 from dmnet_core import __version__
 from dmnet_core.metrics import METRICS
 from dmnet_core.ranges import check_range_policy
 
 if TYPE_CHECKING:
-    import ray.data
+    pass
 
 Row = dict[str, Any]
 SCORE_COLUMNS = {
@@ -65,7 +66,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
         output_url=urls.absolute_url(config.output_url),
     )
     check_range_policy(config.range_policy)
-    pairs, unmatched = load_index(config.index_url)
+    pairs, num_unmatched = load_index(config.index_url)
     pairs = pairs.head(config.limit) if config.limit else pairs
     pairs = pairs.assign(set=pairs["set"].astype("str").fillna("") if "set" in pairs else "")
     methods = [_find_method(name, url) for name, url in config.fused]
@@ -80,11 +81,13 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
     scored: list[Row] = []
     for row in _score(config, rows, tuple(methods)):
         (problems if row["reason"] else scored).append(row)
-    scores = tables.typed_frame(scored, SCORE_COLUMNS).sort_values(
-        ["method", "pair_id"], ignore_index=True
+    scores = (
+        tables.as_table(scored, SCORE_COLUMNS)
+        .to_pandas()
+        .sort_values(["method", "pair_id"], ignore_index=True)
     )
-    problem_frame = tables.typed_frame(problems, PROBLEM_COLUMNS)
-    return _write(config, scores, problem_frame, [m.name for m in methods], pairs, unmatched, start)
+    problem_frame = tables.as_table(problems, PROBLEM_COLUMNS).to_pandas()
+    return _write(config, scores, problem_frame, [m.name for m in methods], pairs, num_unmatched, start)
 
 
 def _find_method(name: str, url: str) -> Method:
@@ -139,17 +142,9 @@ def _find_images(
 
 def _score(config: EvaluateConfig, rows: pd.DataFrame, methods: tuple[Method, ...]) -> Iterable[Row]:
     """Send the pairs through Ray Data; yield a row for each pair and method."""
-    from cluster.runtime.session import ray_session  # as Ray itself: not before the inputs are checked
-
-    with ray_session(config.ray_address, 0):
-        for batch in _dataset(config, rows, methods).iter_batches(
-            batch_size=None, prefetch_batches=0, batch_format="pyarrow"
-        ):
-            yield from cast(Any, batch).to_pylist()
-
-
-def _dataset(config: EvaluateConfig, rows: pd.DataFrame, methods: tuple[Method, ...]) -> ray.data.Dataset:
+    # Here, as Ray itself: not before the inputs are checked.
     from cluster.runtime.datasets import dataset_of
+    from cluster.runtime.session import ray_session
 
     options = {
         "methods": methods,
@@ -157,9 +152,21 @@ def _dataset(config: EvaluateConfig, rows: pd.DataFrame, methods: tuple[Method, 
         "range_policy": config.range_policy,
         "max_pixels": config.max_pixels,
     }
-    # One CPU, one thread: pairs side by side need no threads within.
-    dataset = dataset_of([rows], len(rows), PAIRS_PER_BLOCK, num_cpus=1)
-    return dataset.flat_map(cast(Any, score_pair), fn_kwargs=options, num_cpus=1)
+    with ray_session(config.ray_address, 0), Database() as database:
+        database.add("pairs", rows)
+        # One CPU, one thread: pairs side by side need no threads within.
+        with dataset_of(
+            database,
+            "from pairs",
+            urls.join_url(config.output_url, "todo"),
+            least_per_block=PAIRS_PER_BLOCK,
+            num_cpus=1,
+        ) as dataset:
+            scored = dataset.flat_map(cast(Any, score_pair), fn_kwargs=options, num_cpus=1)
+            for batch in scored.iter_batches(
+                batch_size=None, prefetch_batches=0, batch_format="pyarrow"
+            ):
+                yield from cast(Any, batch).to_pylist()
 
 
 def _write(
@@ -168,7 +175,7 @@ def _write(
     problems: pd.DataFrame,
     methods: list[str],
     pairs: pd.DataFrame,
-    unmatched: list[Row],
+    num_unmatched: int,
     start: float,
 ) -> Evaluation:
     means = score_table.means(scores, problems, methods)
@@ -196,7 +203,7 @@ def _write(
             for name, value in settings.items()
         },
         "pairs": len(pairs),
-        "names_without_a_partner": len(unmatched),
+        "names_without_a_partner": num_unmatched,
         "scored": scores["method"].value_counts().to_dict(),
         "problems": [
             {"method": method, "reason": reason, "count": int(count)}

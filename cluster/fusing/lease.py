@@ -47,14 +47,25 @@ class LeaseLost(ValueError):
 class Lease:
     """The right to write an output, kept up by a heartbeat until it is released."""
 
-    def __init__(self, output_url: str, log: RunLog, partition: tuple[int, int] | None = None) -> None:
+    def __init__(
+        self,
+        output_url: str,
+        log: RunLog,
+        partition: tuple[int, int] | None = None,
+        *,
+        wait: bool = False,
+    ) -> None:
         """Take nothing yet.
 
         Args:
             output_url: of the output.
             log: of the run that will hold it.
             partition: (k, n) for a run over the k-th of n partitions, None for one over everything.
+            wait: whether to wait for a run that holds the lease; else that is an error.
         """
+        self.wait = wait
+        self.waited = False
+        """Whether other runs were waited for."""
         self.output_url = output_url
         self.folder_url = urls.join_url(output_url, "lease")
         self.log = log
@@ -68,18 +79,21 @@ class Lease:
         self.stopped = threading.Event()
         self.thread = threading.Thread(target=self._beat, daemon=True)
 
-    def acquire(self, *, wait: bool) -> bool:
-        """Take the lease; return whether other runs were waited for.
+    def __enter__(self) -> Lease:
+        self.acquire()
+        return self
 
-        Args:
-            wait: whether to wait for a run that holds it; else that is an error.
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def acquire(self) -> None:
+        """Take the lease.
 
         Raises:
             LeaseHeld: another run holds it.
             StorageError: the output can't be written.
         """
         watch = _Watch()
-        told = False
         while True:
             rivals = [self.scope, *self._excluded()]
             live = self._live_holder(rivals, watch)
@@ -92,23 +106,22 @@ class Lease:
                 self.number = 0
             if live is None:
                 continue  # another run was granted the number: see who
-            if not wait and not live.get("silent"):
+            if not self.wait and not live.get("silent"):
                 raise LeaseHeld(
                     f"output {urls.redact_url(self.output_url)!r} is being written by run "
                     f"{_name(live)}, expected no other run: wait for its end (--wait), or, if it "
                     f"has died, until {EXPIRY_S:.0f} s after its last heartbeat"
                 )
-            if not told:
+            if not self.waited:
                 text = f"waiting for run {_name(live)}"
                 self.log.say("waiting", text, holder=live.get("run_id", ""))
-                told = True
+                self.waited = True
             time.sleep(POLL_S * random.uniform(0.5, 1.5))  # two that gave way must not meet again
         for number in self._numbers().get(self.scope, []):
             if number < self.number:
                 objects.delete(self._url(self.scope, number))
         self.beaten_at = time.time()
         self.thread.start()
-        return told
 
     def check(self) -> None:
         """Raise LeaseLost where another run has taken over, StorageError where that can't be seen."""
@@ -220,7 +233,7 @@ class Lease:
     def _numbers(self) -> dict[str, list[int]]:
         """Return the numbers that were ever granted and not tidied up, rising, by scope."""
         found: dict[str, list[int]] = {}
-        for file in objects.list_parts(self.folder_url):
+        for file in objects.find_files(self.folder_url):
             scope, _, name = file.path.rpartition("/")
             number = name.partition(".")[0]
             if number.isdigit():

@@ -1,28 +1,33 @@
-"""The ledger: which windows are done, in Parquet parts below OUT/ledger/.
+"""The ledger: what became of every window, in Parquet parts below OUT/ledger/.
 
-The driver alone writes it: one whole part at a time, put again with more rows until it has ROWS_PER_PART,
-so that a slow run leaves few parts too. Rows are never changed; of several rows of one window the latest
-counts. What its status says:
+The driver alone writes it. A part is one whole file, which is put again with more rows until it has
+ROWS_PER_PART, so that a slow run leaves few parts too. Rows are never changed. Of several rows of one
+window the one with the latest `recorded_at` counts, and every new row is later than all before it, even
+where a machine's clock is behind. Each row is put in an order that makes its status true whenever a run
+is killed:
 
-    fused, rejected    done; the row is written after the pixels are stored, or removed
-    replacing          other pixels may stand there by now, or none
-    pruning, pruned    the pixels of a pair that left the index are going, are gone
+| status      | put                                  | what it says of the window's pixels            |
+|-------------|--------------------------------------|------------------------------------------------|
+| `fused`     | after the pixels are stored          | they are of the row's sources and fingerprint  |
+| `rejected`  | after older pixels are removed       | there are none                                 |
+| `replacing` | before other pixels take their place | they may be of any sources and fingerprint     |
+| `pruning`   | before pixels are removed            | they may be there or not                       |
+| `pruned`    | after they are removed               | there are none                                 |
+
+Only `fused` and `rejected` count as done. `replacing` takes back a done row whose window a run is about
+to fuse again: without it, a run that dies after the new pixels and before their row would leave an old
+row that counts once more where the sources, or the settings, change back.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
-from pandas.api.types import union_categoricals
-
-from cluster.archive.keys import KEYS, pair_keys, partition_of, source_keys
+from cluster.archive.pair_index import SOURCE, in_partition
 from cluster.fusing.steps.rows import RANGES
-from cluster.storage import objects, tables, urls
+from cluster.storage import tables, urls
+from cluster.storage.tables import Database
 from dmnet_core.metrics import METRICS
 
 Row = dict[str, Any]
@@ -51,144 +56,128 @@ COLUMNS = {
     "run_id": "str",
     "recorded_at": "float64",
 }
-"""Every column and its type; sizes unknown to the index are -1, its etags empty."""
-
-TEXTS = ["status", "reason", "fingerprint"]
-"""Columns of few values."""
-ENTRY = [*TEXTS, "window", "written_bytes", "recorded_at"]
-"""Columns that the plan needs of every row as they are."""
-READS_PER_PART = 4
-"""Times that a part is read, on average; where its rows lie far apart in the index, more are held."""
+"""Every column and its type; sizes unknown to the index are -1, etags unknown to it are empty."""
+PLANNED = (*SOURCE, "status", "reason", "fingerprint", "zarr_path", "written_bytes", "recorded_at")
+"""Columns that a plan needs of the latest row of every window."""
 ROWS_PER_PART = 1000
 SECONDS_PER_PART = 10.0
+"""Longest time for which a finished window's row is not put, while other rows come."""
 
 
-class LedgerWriter:
-    """Collects rows and puts their part, every SECONDS_PER_PART and when it has ROWS_PER_PART."""
+class Ledger:
+    """The ledger of an output, as one run reads and writes it."""
 
     def __init__(self, ledger_url: str, run_id: str) -> None:
-        self.ledger_url = ledger_url
+        """Begin with no row.
+
+        Args:
+            ledger_url: folder of the ledger's parts.
+            run_id: names the parts that this run writes.
+        """
+        self.url = ledger_url
         self.run_id = run_id
-        self.rows: list[Row] = []
-        """Of the present part."""
-        self.num_put = 0
-        """Of these, in the ledger already."""
-        self.num_parts = 0
-        self.last_put = time.monotonic()
-        self.oldest = 0.0
-        self.not_before = 0.0
-        """The time that the latest row bears, also of earlier runs: its clock may have been ahead."""
+        self.latest = 0.0
+        """`recorded_at` of the latest row known, of this run or another."""
+        self._rows: list[Row] = []
+        """Rows of the part that is being filled."""
+        self._num_put = 0
+        """How many of them the store has."""
+        self._num_parts = 0
+        self._last_put = time.monotonic()
+        self._oldest = 0.0
 
     @property
     def lag_s(self) -> float:
-        """Seconds since the oldest row came that is not put yet; 0 where there is none."""
-        return time.monotonic() - self.oldest if len(self.rows) > self.num_put else 0.0
+        """Age of the oldest row that is not put yet, in seconds; 0 where there is none."""
+        return time.monotonic() - self._oldest if len(self._rows) > self._num_put else 0.0
+
+    def load(self, database: Database, partition: tuple[int, int] | None) -> None:
+        """Make the view `ledger` of all rows and the table `latest` of PLANNED for every pair.
+
+        Args:
+            database: where they are made.
+            partition: (k, n) where only the pairs of that partition are the run's; None for all.
+
+        Raises:
+            StorageError: a part cannot be read, or is of another version of this software.
+        """
+        if not database.open("ledger", self.url):
+            database.add("no_rows", tables.as_table([], COLUMNS))
+            database.run("create or replace view ledger as from no_rows")
+        self._check_columns(database)
+        columns = ", ".join(PLANNED)
+        database.run(
+            f"create or replace table rows as select {columns} from ledger "
+            f'where "window" = 0 and {in_partition(partition)}'
+        )
+        database.run(
+            "create or replace table latest as from rows "
+            "where rowid in (select arg_max(rowid, recorded_at) from rows group by pair_id)"
+        )
+        database.run("drop table rows")
+        (latest,) = database.first("select coalesce(max(recorded_at), 0) from ledger")
+        self.latest = max(self.latest, float(latest))
 
     def append(self, rows: list[Row]) -> None:
-        """Take rows of `write_window`, and put the part where that is due."""
-        recorded_at = max(time.time(), self.not_before + 1e-3)
-        if len(self.rows) == self.num_put:
-            self.oldest = time.monotonic()
-        self.not_before = recorded_at
-        self.rows += [row | {"run_id": self.run_id, "recorded_at": recorded_at} for row in rows]
-        due = time.monotonic() - self.last_put > SECONDS_PER_PART
-        if len(self.rows) >= ROWS_PER_PART or due:
+        """Take rows of `write_window`, and put their part where that is due."""
+        if len(self._rows) == self._num_put:
+            self._oldest = time.monotonic()
+        recorded_at = self._next_time()
+        self._rows += [row | {"run_id": self.run_id, "recorded_at": recorded_at} for row in rows]
+        due = time.monotonic() - self._last_put > SECONDS_PER_PART
+        if len(self._rows) >= ROWS_PER_PART or due:
             self.flush()
 
     def flush(self) -> None:
         """Put the part with all rows that it has by now, over what was put of it before."""
-        if len(self.rows) > self.num_put:
-            part_url = urls.join_url(
-                self.ledger_url, f"part-{self.run_id}-{self.num_parts:06d}.parquet"
-            )
-            self.num_put = len(self.rows)  # tried once: a run that can't write its ledger ends
-            tables.write_table(part_url, tables.typed_frame(self.rows, COLUMNS))
-            if len(self.rows) >= ROWS_PER_PART:
-                self.rows, self.num_put = [], 0
-                self.num_parts += 1
-        self.last_put = time.monotonic()
+        if len(self._rows) > self._num_put:
+            self._num_put = len(self._rows)  # tried once: a run that can't write its ledger ends
+            tables.write_rows(self._part_url(), self._rows, COLUMNS)
+            if len(self._rows) >= ROWS_PER_PART:
+                self._rows, self._num_put = [], 0
+                self._num_parts += 1
+        self._last_put = time.monotonic()
 
     def forget(self) -> None:
-        """Drop the rows that are not in the ledger: the output is another run's."""
-        self.rows = self.rows[: self.num_put]
+        """Drop the rows that are not in the store: the output is another run's by now."""
+        self._rows = self._rows[: self._num_put]
 
+    def mark(self, database: Database, table: str, status: str) -> None:
+        """Put a row of a status for every pair of a table, all in one part.
 
-class Ledger:
-    """The latest row of every window: what a plan needs of each, and where the whole row is.
+        Args:
+            database: where the table is.
+            table: has the columns PLANNED.
+            status: of the new rows.
+        """
+        self.flush()
+        if not database.first(f"select count(*) from {table}")[0]:
+            return
+        if self._rows:
+            self._rows, self._num_put = [], 0
+            self._num_parts += 1
+        given = {"status": f"'{status}'", "run_id": f"'{self.run_id}'", "window": "0"}
+        given |= {"recorded_at": repr(self._next_time())}
+        nothing = {"str": "''", "int64": "0", "float64": "null"}
+        columns = []
+        for name, kind in COLUMNS.items():
+            column = tables.quoted(name)
+            value = given.get(name, column if name in PLANNED else nothing[kind])
+            columns.append(f"({value})::{tables.SQL_TYPES[kind]} as {column}")
+        database.write(f"select {', '.join(columns)} from {table}", self._part_url())
+        self._num_parts += 1
 
-    An entry is some sixty bytes; whole rows are read again where they are needed.
-    """
+    def _next_time(self) -> float:
+        """Return the present time, or one that is later than every row's where the clock is behind."""
+        self.latest = max(time.time(), self.latest + 1e-3)
+        return self.latest
 
-    def __init__(self, parts: list[str], entries: pd.DataFrame) -> None:
-        self.parts = parts
-        """URLs of the ledger's files."""
-        self.entries = entries
-        """ENTRY; `pair` and `source`, of `keys`; `own`: the row is of the run's partition; `part`
-        and `row`: where the whole row is."""
+    def _part_url(self) -> str:
+        return urls.join_url(self.url, f"part-{self.run_id}-{self._num_parts:06d}.parquet")
 
-    def rows(self, entries: pd.DataFrame) -> pd.DataFrame:
-        """Return the whole rows of some entries, in their order."""
-        places = entries.groupby("part", sort=False)["row"]
-        part_urls = [self.parts[part] for part, _ in places]
-        parts = tables.read_parts(part_urls, COLUMNS, COLUMNS)
-        found = [whole.iloc[at.to_numpy()] for whole, (_, at) in zip(parts, places, strict=True)]
-        rows = pd.concat(found or [tables.typed_frame([], COLUMNS)], ignore_index=True)
-        order = np.concatenate([np.zeros(0, int), *(places.indices[part] for part, _ in places)])
-        return rows.iloc[order.argsort()].reset_index(drop=True)
-
-    def slices(self, entries: pd.DataFrame) -> Iterator[pd.DataFrame]:
-        """Return the whole rows of some entries, in their order, at most SLICE_ROWS at a time."""
-        at_once = _rows_at_once(entries["part"].to_numpy())
-        for start in range(0, len(entries), at_once):
-            rows = self.rows(entries.iloc[start : start + at_once])
-            for begin in range(0, len(rows), tables.SLICE_ROWS):
-                yield rows.iloc[begin : begin + tables.SLICE_ROWS].reset_index(drop=True)
-
-
-def _rows_at_once(parts: NDArray[np.int32]) -> int:
-    """Return how many rows to read at once, given each row's part, so that few parts are read often."""
-    at_once = tables.SLICE_ROWS
-    most_reads = READS_PER_PART * len(np.unique(parts))
-    while at_once < len(parts):
-        groups = np.arange(len(parts)) // at_once
-        if len(np.unique(groups * (parts.max() + 1) + parts)) <= most_reads:
-            break
-        at_once *= 2
-    return at_once
-
-
-def read_ledger(ledger_url: str, partition: tuple[int, int] | None = None) -> Ledger:
-    """Return the latest row of every window; no rows where there is no ledger yet.
-
-    Args:
-        ledger_url: folder of its parts.
-        partition: which entries are the run's own; all where there is none.
-    """
-    parts = objects.find_parts(ledger_url)
-    found = [
-        _entries_of(rows, number, partition)
-        for number, rows in enumerate(tables.read_parts(parts, [*KEYS, *ENTRY], COLUMNS))
-    ]
-    columns = {name: [part[name] for part in found] for name in found[0]} if found else {}
-    joined = {
-        name: union_categoricals(arrays) if name in TEXTS else np.concatenate(arrays)
-        for name, arrays in columns.items()
-    }
-    frame = pd.DataFrame(joined or _entries_of(tables.typed_frame([], COLUMNS), 0, None))
-    frame = frame.sort_values("recorded_at", kind="stable")
-    return Ledger(parts, frame.drop_duplicates(["pair", "window"], keep="last", ignore_index=True))
-
-
-def _entries_of(rows: pd.DataFrame, number: int, partition: tuple[int, int] | None) -> dict[str, Any]:
-    """Return the columns of one part's entries."""
-    everything = np.ones(len(rows), dtype=bool)
-    own = partition_of(rows["pair_id"], partition).to_numpy() if partition else everything
-    return {
-        **{name: rows[name].to_numpy() for name in ENTRY},
-        **{name: pd.Categorical(rows[name]) for name in TEXTS},
-        "pair": pair_keys(rows),
-        "source": source_keys(rows),
-        "own": own,
-        "part": np.full(len(rows), number, np.int32),
-        "row": np.arange(len(rows), dtype=np.int32),
-    }
+    def _check_columns(self, database: Database) -> None:
+        if missing := [name for name in COLUMNS if name not in database.columns("from ledger")]:
+            raise urls.StorageError(
+                f"table {urls.redact_url(self.url)!r} has no column {', '.join(missing)}, expected what "
+                "this version writes: use another --output"
+            )

@@ -38,6 +38,14 @@ class Output:
         """Folder of the run records."""
         return urls.join_url(self.url, "runs")
 
+    def record(self, run_id: str) -> str:
+        """Record of one run."""
+        return urls.join_url(self.runs, f"{run_id}.json")
+
+    def todo(self, run_id: str) -> str:
+        """Beginning of the URLs of the pairs that a run has to fuse; they are removed when it ends."""
+        return urls.join_url(self.runs, f"{run_id}.todo")
+
     @property
     def preview(self) -> str:
         """Picture of a few pairs."""

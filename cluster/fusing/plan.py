@@ -1,7 +1,5 @@
 """What a run will do: the pair index minus what the ledger holds under the present fingerprint.
 
-A plan holds places in the index and entries of the ledger, not their rows: some hundred bytes a pair.
-
 The fingerprint covers everything that changes pixels, metrics or which pairs are rejected, and
 nothing else: not actors, not batch sizes. Made before Ray starts, so a finished archive costs
 seconds.
@@ -11,25 +9,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import pandas as pd
-
+from cluster.archive.pair_index import SOURCE
 from cluster.fusing.config import FuseConfig
-from cluster.storage import urls
+from cluster.storage import fused_store, urls
+from cluster.storage.tables import Database
 from dmnet_core.checkpoint import Checkpoint
 
 FORMAT_VERSION = 2
 """Raise it when the stored arrays or the metrics change for the same input."""
 SEED = 0
-"""Of DM's noise."""
-TORN = ("pruning", "replacing")
-"""Statuses of ledger rows whose pixels a run was about to remove, or to put others in their place."""
-LOST = "lost"
-"""Status, in no ledger, of a row whose pixels are not in the store."""
+"""Seed of DM's noise."""
 RETRIED = ("missing_file", "failed")
 """Reasons that may pass without any change of the source: a later run tries these pairs again."""
 
@@ -44,42 +36,43 @@ class Fingerprint:
     """SHA-256 of the fields, hexadecimal."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What there is, what is done and what is left."""
+    """How much there is, how much is done and how much is left; the pairs themselves are in tables.
 
-    pairs: pd.DataFrame
-    """The keys of the run's pairs, see `PairIndex.keys`; sizes unknown are -1."""
-    current: pd.DataFrame
-    """Ledger entries that hold for the whole index now, in its order; `position` is the row in it."""
-    todo: pd.DataFrame
-    """The rows of `pairs` that the run fuses."""
-    gone: pd.DataFrame
-    """Ledger entries of pairs that were fused and have left the index; they are kept unless pruned. Those
-    whose status is not `fused` are what a run that died left of them: in no table, but maybe pixels."""
+    `make_plan` leaves these tables in its database, beside `pairs`, `unmatched`, `ledger` and `latest`:
+
+        current     pairs of the index that are done: __row, pair_id, status, reason, recorded_at,
+                    written_bytes
+        todo        pairs that the run fuses: __row
+        gone        rows of `latest` of pairs that have left the index and may have pixels
+        to_revoke   rows of `latest` that stop being true once the run begins
+    """
+
+    num_pairs: int
+    """Pairs of the index that the run is about, at most --limit."""
+    num_unmatched: int
+    """Names that make no pair."""
+    num_todo: int
+    """Pairs that the run fuses."""
+    read_bytes: int
+    """Size of the sources to read, as far as the index knows it, in bytes."""
+    num_unknown_sizes: int
+    """Files to read whose size the index does not know."""
+    write_bytes: int
+    """Estimated size of what the run writes, in bytes: as the pairs fused before, else as the visible
+    sources."""
+    num_gone: int
+    """Pairs that have left the index and may have pixels; these are kept unless they are pruned."""
     num_gone_otherwise: int
-    """Of those, made with other settings than the present ones."""
-    changed: pd.DataFrame
-    """Ledger entries that a run may come to trust again, whatever pixels it finds then: those LOST, and
-    those of pairs in `todo`, where sources or settings change back, or the pair leaves the index."""
+    """Pairs that have left the index and were fused with other settings than the present ones."""
+    num_gone_torn: int
+    """Pairs that have left the index and whose pixels a run was replacing or removing when it died."""
 
     @property
     def num_done(self) -> int:
         """Pairs of the run that need nothing."""
-        return len(self.pairs) - len(self.todo)
-
-    @property
-    def read_bytes(self) -> int:
-        """Size of the sources to read, as far as the index knows it."""
-        return int(self.todo[["ir_size", "vis_size"]].clip(lower=0).to_numpy().sum())
-
-    @property
-    def write_bytes(self) -> int:
-        """Estimate: as the pairs fused before, else as large as the visible sources."""
-        fused = self.current[self.current["status"] == "fused"]
-        if len(fused):
-            return int(fused["written_bytes"].mean() * len(self.todo))
-        return int(self.todo["vis_size"].clip(lower=0).sum())
+        return self.num_pairs - self.num_todo
 
 
 def make_fingerprint(checkpoint: Checkpoint, config: FuseConfig) -> Fingerprint:
@@ -100,20 +93,23 @@ def make_fingerprint(checkpoint: Checkpoint, config: FuseConfig) -> Fingerprint:
 
 
 def check_fingerprint(
-    stored: dict[str, Any] | None, entries: pd.DataFrame, present: Fingerprint, output_url: str
+    database: Database, stored: dict[str, Any] | None, present: Fingerprint, output_url: str
 ) -> None:
     """Raise ValueError where the output was made under another fingerprint, naming the fields.
 
     Args:
+        database: with the table `latest` of the ledger.
         stored: the store's root attributes, None where there is no store.
-        entries: of the output's ledger.
         present: of this run.
         output_url: for the message.
     """
-    if not _is_of_another(stored, entries, present):
-        return
     before = (stored or {}).get("fingerprint")
     if before is None:
+        (others,) = database.first(
+            "select count(*) from latest where fingerprint != $digest", digest=present.digest
+        )
+        if not others:
+            return
         differing = "an unknown setting (the store's attributes are gone)"
     else:
         names = sorted(set(before) | set(present.fields))
@@ -122,81 +118,102 @@ def check_fingerprint(
             for name in names
             if before.get(name) != present.fields.get(name)
         )
+        if not differing:
+            return
     raise ValueError(
         f"output {urls.redact_url(output_url)!r} was made with other settings: {differing}. "
         "Give the settings it was made with, or another --output, or --reprocess to fuse it all again"
     )
 
 
-def valid_since(stored: dict[str, Any] | None, entries: pd.DataFrame, present: Fingerprint) -> float:
-    """Return the time up to which no ledger row holds for pixels of the present fingerprint.
+def mark_lost(database: Database, store_url: str) -> tuple[int, int]:
+    """Give the status `lost` to fused rows of `latest` whose pixels are not complete in the store.
 
-    Where an output turns to another fingerprint, pixels may be overwritten of which no row says so, if
-    the run dies: so whoever turns it back must not trust the rows from before.
-
-    Args:
-        stored: the store's root attributes, None where there is no store.
-        entries: of the output's whole ledger.
-        present: of this run.
+    Returns:
+        How many pairs are complete in the store, and how many are lost.
     """
-    if _is_of_another(stored, entries, present):
-        return max(time.time(), float(entries["recorded_at"].to_numpy().max(initial=0.0)))
-    return float((stored or {}).get("ledger_since", 0.0))
-
-
-def make_plan(
-    pairs: pd.DataFrame,
-    entries: pd.DataFrame,
-    digest: str,
-    limit: int | None,
-    *,
-    retry_rejected: bool = False,
-    since: float = 0.0,
-) -> Plan:
-    """Subtract the ledger from the index.
-
-    Args:
-        pairs: the keys of `PairIndex`.
-        entries: of `Ledger`.
-        digest: of the present fingerprint.
-        limit: only the first this many pairs are part of the run.
-        retry_rejected: whether pairs that were rejected are tried again, whatever the reason.
-        since: rows recorded up to then don't hold: see `valid_since`.
-    """
-    first = entries[entries["window"] == 0]
-    is_done = first["status"].isin(["fused", "rejected"])
-    valid = first[is_done & (first["fingerprint"] == digest) & (first["recorded_at"] > since)]
-    place = pd.Index(pairs["source"]).get_indexer(pd.Index(valid["source"]))
-    holds = np.zeros(len(valid), dtype=bool)
-    found = place >= 0
-    holds[found] = pairs["pair"].to_numpy()[place[found]] == valid["pair"].to_numpy()[found]
-    current = valid[holds].assign(position=place[holds]).sort_values("position", ignore_index=True)
-    again = current["status"] == "rejected" if retry_rejected else current["reason"].isin(RETRIED)
-    finished = current.loc[~again, "position"].to_numpy()
-    open_rows = np.ones(len(pairs), dtype=bool)
-    open_rows[finished] = False
-    num_pairs = len(pairs) if limit is None else min(limit, len(pairs))
-    stored = first[first["status"].isin(["fused", LOST, *TORN])]
-    gone = stored[~stored["pair"].isin(pairs["pair"])].reset_index(drop=True)
-    todo = pairs.iloc[:num_pairs][open_rows[:num_pairs]]
-    retried = current.loc[current["reason"].isin(RETRIED), "pair"]
-    may_hold = first["pair"].isin(todo["pair"]) & ~first["pair"].isin(retried)
-    return Plan(
-        pairs=pairs.iloc[:num_pairs],
-        current=current,
-        todo=todo,
-        gone=gone,
-        num_gone_otherwise=int((gone["fingerprint"] != digest).sum()),
-        changed=first[(is_done & may_hold) | (first["status"] == LOST)],
+    database.add_rows(
+        "objects", {"zarr_path": "str", "part": "str"}, fused_store.find_objects(store_url)
+    )
+    database.run(
+        "create or replace table complete as select zarr_path from objects group by zarr_path "
+        f"having count(distinct part) = {len(fused_store.PAIR_OBJECTS)}"
+    )
+    database.run("drop table objects")
+    database.run(
+        "update latest set status = 'lost' "
+        "where status = 'fused' and zarr_path not in (select zarr_path from complete)"
+    )
+    return (
+        int(database.first("select count(*) from complete")[0]),
+        int(database.first("select count(*) from latest where status = 'lost'")[0]),
     )
 
 
-def _is_of_another(stored: dict[str, Any] | None, entries: pd.DataFrame, present: Fingerprint) -> bool:
-    """Return whether the store, or where it says nothing the ledger, has another fingerprint."""
-    before = (stored or {}).get("fingerprint")
-    if before is None:
-        return bool(set(entries["fingerprint"]) - {present.digest})
-    return bool(before != present.fields)
+def make_plan(
+    database: Database, digest: str, limit: int | None, *, retry_rejected: bool = False
+) -> Plan:
+    """Subtract the ledger from the index, and leave the tables that `Plan` describes.
+
+    Args:
+        database: with the tables of `open_index` and `Ledger.load`.
+        digest: of the present fingerprint.
+        limit: only the first this many pairs are part of the run.
+        retry_rejected: whether pairs that were rejected are tried again, whatever the reason.
+    """
+    source = ", ".join(SOURCE)
+    again = "status = 'rejected'" if retry_rejected else f"reason in {RETRIED}"
+    database.run(
+        "create or replace table current as "
+        "select __row, pair_id, status, reason, recorded_at, written_bytes "
+        f"from pairs join latest using ({source}) "
+        "where status in ('fused', 'rejected') and fingerprint = $digest",
+        digest=digest,
+    )
+    database.run(
+        "create or replace table todo as select __row from pairs "
+        f"anti join (from current where not ({again})) using (__row) where __row < $limit",
+        limit=2**62 if limit is None else limit,
+    )
+    database.run(
+        "create or replace table gone as from latest anti join pairs using (pair_id) "
+        "where status in ('fused', 'lost', 'replacing', 'pruning')"
+    )
+    # A pair of RETRIED has no pixels, so nothing of it can come to be trusted again.
+    database.run(
+        "create or replace table to_revoke as from latest where status = 'lost' "
+        "or (status in ('fused', 'rejected') and pair_id in (select pair_id from pairs join todo "
+        f"using (__row)) and pair_id not in (select pair_id from current where reason in {RETRIED}))"
+    )
+    return _counted(database, digest, limit)
+
+
+def _counted(database: Database, digest: str, limit: int | None) -> Plan:
+    num_all, num_unmatched = database.first(
+        "select (select count(*) from pairs), (select count(*) from unmatched)"
+    )
+    num_todo, read_bytes, vis_bytes, num_unknown = database.first(
+        "select count(*), coalesce(sum(greatest(ir_size, 0) + greatest(vis_size, 0)), 0), "
+        "coalesce(sum(greatest(vis_size, 0)), 0), "
+        "coalesce(sum((ir_size < 0)::int + (vis_size < 0)::int), 0) from todo join pairs using (__row)"
+    )
+    (mean_written,) = database.first("select avg(written_bytes) from current where status = 'fused'")
+    num_gone, num_otherwise, num_torn = database.first(
+        "select count(*), count(*) filter (fingerprint != $digest), count(*) filter (status != 'fused') "
+        "from gone",
+        digest=digest,
+    )
+    return Plan(
+        num_pairs=num_all if limit is None else min(limit, num_all),
+        num_unmatched=num_unmatched,
+        num_todo=num_todo,
+        read_bytes=int(read_bytes),
+        num_unknown_sizes=int(num_unknown),
+        write_bytes=int(vis_bytes if mean_written is None else mean_written * num_todo),
+        num_gone=num_gone,
+        num_gone_otherwise=num_otherwise,
+        num_gone_torn=num_torn,
+    )
 
 
 def _short(value: Any) -> str:

@@ -10,10 +10,33 @@ from numpy.typing import NDArray
 
 from cluster.archive.contact_sheet import draw_sheet, draw_strip
 from cluster.archive.sources.frames import decode_image
+from cluster.fusing.config import FuseConfig
+from cluster.fusing.output import Output
 from cluster.storage import fused_store, objects
+from cluster.storage.tables import Database
 from cluster.text.plain_text import one_line
 from dmnet_core.inference import prepare_pair
 from dmnet_core.ranges import from_unit, to_unit
+
+NUM_PAIRS = 4
+
+
+def write_preview(database: Database, output: Output, config: FuseConfig) -> None:
+    """Write the picture of a few pairs of the index that lie far from each other, where any is fused."""
+    (num_fused,) = database.first("select count(*) from current where status = 'fused'")
+    numbers = np.unique(np.linspace(0, num_fused - 1, min(NUM_PAIRS, num_fused)).astype(int))
+    pairs = database.frame(
+        "with fused as (select __row, row_number() over (order by __row) - 1 as number from current "
+        "where status = 'fused') "
+        "select pair_id, zarr_path, p.ir_url, p.vis_url from fused join pairs p using (__row) "
+        "join latest l using (pair_id) where list_contains($numbers, number) order by __row",
+        numbers=numbers.tolist(),
+    )
+    picture = make_preview(
+        pairs, output.store, range_policy=config.range_policy, max_pixels=config.max_pixels
+    )
+    if picture is not None:
+        objects.put_bytes(output.preview, picture)
 
 
 def make_preview(
@@ -22,7 +45,7 @@ def make_preview(
     """Return a PNG of IR | VIS | fused of pairs, None where there is none.
 
     Args:
-        pairs: rows of the metrics table.
+        pairs: pair_id, zarr_path, ir_url and vis_url.
         store_url: where the fused arrays are.
         range_policy: how sources become grey levels.
         max_pixels: as in `decode_image`.

@@ -1,80 +1,69 @@
-"""What a run leaves beside the pixels: metrics, rejects, run record and preview, from the ledger.
+"""What a run leaves beside the pixels: metrics, rejected pairs and the run's record.
 
-Last in the flow. The tables are made anew from the ledger each time, so a run that died before it
+Last in the flow. The tables are made anew from index and ledger each time, so a run that died before it
 wrote them loses nothing.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
 import platform
-from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from importlib.metadata import version
-from typing import Any
 
-import numpy as np
-import pandas as pd
-
-from cluster.archive.keys import KEYS, URLS, pair_keys
-from cluster.archive.pair_index import PairIndex
+from cluster.archive.pair_index import SCHEMA, URLS
 from cluster.fusing.config import FuseConfig
-from cluster.fusing.ledger import COLUMNS, Ledger
 from cluster.fusing.output import Output
-from cluster.fusing.plan import Fingerprint, Plan
-from cluster.fusing.preview import make_preview
-from cluster.fusing.report import MetricsSeen
+from cluster.fusing.plan import Fingerprint
 from cluster.fusing.steps.rows import RANGES
 from cluster.fusing.summary import Summary
-from cluster.storage import objects, tables, urls
+from cluster.storage import objects, urls
+from cluster.storage.tables import Database, quoted
 from dmnet_core import __version__
 from dmnet_core.metrics import METRICS
 
-Row = dict[str, Any]
-VERSIONED = ("ray", "torch", "zarr", "numpy", "pillow")
-REJECTED_COLUMNS = ["pair_id", "reason", "detail", *URLS]
+VERSIONED = ("ray", "torch", "zarr", "duckdb", "numpy", "pillow")
 TABLE_PART = "part-000000.parquet"
-METRICS_COLUMNS = [
-    "pair_id", *METRICS, "height", "width", "bands", "dtype", *RANGES, "seconds", "zarr_path", *URLS,
-    "fingerprint",
-]  # fmt: skip
+MEASURED = (*METRICS, "height", "width", "bands", "dtype", *RANGES, "seconds", "zarr_path")
+"""Columns that metrics.parquet takes from the ledger, beside pair_id and fingerprint."""
+METRICS_COLUMNS = ("pair_id", *MEASURED, *URLS, "fingerprint")
+"""Columns of metrics.parquet, before those that the index carries."""
+HAS_LEDGER_ROW = 'l.pair_id = {0}.pair_id and l.recorded_at = {0}.recorded_at and l."window" = 0'
 
 
-def write_tables(
-    output: Output, index: PairIndex, ledger: Ledger, plan: Plan, unmatched: list[Row]
-) -> MetricsSeen:
-    """Write metrics.parquet and rejected.parquet, slice by slice; return what people see of the metrics.
+def write_tables(database: Database, output: Output) -> None:
+    """Write metrics.parquet and rejected.parquet.
 
-    The metrics hold the pairs of the whole index and those that left it and were not pruned, each with
-    the fingerprint that it was made under; of the pairs of the index there is one fingerprint only. The
-    URLs are written without what may be secret, and seen as the index has them.
+    The metrics hold the pairs of the whole index, in its order, and those that left it and were not
+    pruned, each with the fingerprint that it was made under. URLs are written without what may be secret.
+
+    Args:
+        database: with the tables of `make_plan`, made of the whole index and the whole ledger.
+        output: whose tables are replaced.
+
+    Raises:
+        ValueError: a carried column has another type in the table, for pairs that left the index.
+        StorageError: a table cannot be written.
     """
-    kept = plan.gone[plan.gone["status"] == "fused"]
-    seen = MetricsSeen(int((plan.current["status"] == "fused").sum()) + len(kept))
-    metrics = seen.passing(_with_kept(output, _metrics(index, ledger, plan), ledger, kept))
-    _replace_table(output.metrics, map(_without_secrets, metrics))
-    refused = _with_index("rejected", REJECTED_COLUMNS, [], index, ledger, plan)
-    without = tables.typed_frame(unmatched, dict.fromkeys(REJECTED_COLUMNS, "str"))
-    _replace_table(output.rejected, map(_without_secrets, itertools.chain(refused, [without])))
-    return seen
-
-
-def see_metrics(index: PairIndex, ledger: Ledger, plan: Plan) -> MetricsSeen:
-    """Return what people see of the metrics of a run that writes no tables."""
-    seen = MetricsSeen(int((plan.current["status"] == "fused").sum()))
-    for _ in seen.passing(_metrics(index, ledger, plan)):
-        pass
-    return seen
-
-
-def write_preview(output: Output, seen: MetricsSeen, config: FuseConfig) -> None:
-    """Write the picture of a few pairs, where any was fused."""
-    picture = make_preview(
-        seen.shown, output.store, range_policy=config.range_policy, max_pixels=config.max_pixels
+    _replace_table(database, _metrics(database, output), output.metrics)
+    rejected = (
+        f"select __row, c.pair_id, l.reason, l.detail, {', '.join(URLS)} from current c "
+        f"join pairs p using (__row) join ledger l on {HAS_LEDGER_ROW.format('c')} "
+        "where c.status = 'rejected' union all by name from unmatched"
     )
-    if picture is not None:
-        objects.put_bytes(output.preview, picture)
+    _replace_table(database, rejected, output.rejected)
+
+
+def metric_means(database: Database) -> dict[str, float]:
+    """Return the mean of each metric over the fused pairs of the index where it is finite."""
+    means = [
+        f"avg({quoted(name)}) filter (isfinite({quoted(name)})) as {quoted(name)}" for name in METRICS
+    ]
+    (row,) = database.frame(
+        f"select {', '.join(means)} from current c join ledger l on {HAS_LEDGER_ROW.format('c')} "
+        "where c.status = 'fused'"
+    ).to_dict("records")
+    return {name: float(mean) for name, mean in row.items() if mean == mean and mean is not None}
 
 
 def write_record(
@@ -86,7 +75,7 @@ def write_record(
     exit_reason: str,
     seconds: float,
 ) -> None:
-    """Write OUT/runs/<run_id>.json."""
+    """Write OUT/runs/<run_id>.json: that it is there with `finished` says that all the rest is."""
     settings = {
         name: urls.redact_url(value) if name.endswith("_url") and value else value
         for name, value in asdict(config).items()
@@ -104,82 +93,88 @@ def write_record(
             **{name: version(name) for name in VERSIONED},
         },
     }
-    url = urls.join_url(output.runs, f"{run_id}.json")
-    objects.put_bytes(url, json.dumps(record, indent=1).encode())
+    objects.put_bytes(output.record(run_id), json.dumps(record, indent=1).encode())
 
 
-def _metrics(index: PairIndex, ledger: Ledger, plan: Plan) -> Iterator[pd.DataFrame]:
-    """Yield the metrics table's rows of pairs in the index; first a frame without rows."""
-    carried = [name for name in index.empty if name not in {*METRICS_COLUMNS, *KEYS}]
-    return _with_index("fused", METRICS_COLUMNS, carried, index, ledger, plan)
+def _metrics(database: Database, output: Output) -> str:
+    """Return the query for the rows of metrics.parquet, with `__row`."""
+    of_index = database.columns("from pairs")
+    reserved = {name.lower() for name in (*METRICS_COLUMNS, *SCHEMA, "__row")}
+    carried = {name: kind for name, kind in of_index.items() if name.lower() not in reserved}
+    measured = ", ".join(f"l.{quoted(name)}" for name in MEASURED)
+
+    def query(extra: list[str]) -> str:
+        columns = [f"p.{name}" for name in URLS] + ["l.fingerprint", *extra]
+        return (
+            f"select __row, c.pair_id, {measured}, {', '.join(columns)} from current c "
+            f"join pairs p using (__row) join ledger l on {HAS_LEDGER_ROW.format('c')} "
+            "where c.status = 'fused'"
+        )
+
+    if not database.first("select count(*) from gone where status = 'fused'")[0]:
+        return query([f"p.{quoted(name)}" for name in carried])
+    before = _carried_before(database, output, reserved)
+    casts = [_as_before(database, name, kind, before, output) for name, kind in carried.items()]
+    beside = [f"b.{quoted(name)}" for name in (*URLS, *before)]
+    kept = (
+        f"select null::bigint as __row, g.pair_id, {measured}, {', '.join(beside)}, l.fingerprint "
+        f"from gone g join ledger l on {HAS_LEDGER_ROW.format('g')} "
+        "left join before b on b.pair_id = g.pair_id where g.status = 'fused'"
+    )
+    return f"{query(casts)} union all by name {kept}"
 
 
-def _with_index(
-    status: str, columns: list[str], carried: list[str], index: PairIndex, ledger: Ledger, plan: Plan
-) -> Iterator[pd.DataFrame]:
-    """Yield the rows of a status with the URLs and the carried columns of their pairs, in their order.
+def _carried_before(database: Database, output: Output, reserved: set[str]) -> dict[str, str]:
+    """Make the table `before` of what metrics.parquet holds of the pairs that left the index.
 
-    The first frame has no rows.
+    Returns:
+        The carried columns of it, with their SQL types.
     """
-    entries = plan.current[plan.current["status"] == status]
-    found = ledger.slices(entries)
-    rows = ledger.rows(entries.iloc[:0])
-    for pairs in itertools.chain([index.empty], index.slices(entries["position"])):
-        while len(rows) < len(pairs):
-            rows = pd.concat([rows, next(found)], ignore_index=True)
-        known = rows[[name for name in columns if name not in URLS]].iloc[: len(pairs)]
-        yield pd.concat([known, pairs[[*URLS, *carried]]], axis=1)[[*columns, *carried]]
-        rows = rows.iloc[len(pairs) :].reset_index(drop=True)
+    if not database.open("stored_metrics", output.metrics):
+        database.run("create or replace view stored_metrics as select pair_id, '' as ir_url, '' as "
+                     "vis_url from gone limit 0")  # fmt: skip
+    database.run(
+        "create or replace table before as from stored_metrics semi join gone using (pair_id) "
+        "qualify row_number() over (partition by pair_id) = 1"
+    )
+    columns = database.columns("from before")
+    return {name: kind for name, kind in columns.items() if name.lower() not in reserved}
 
 
-def _with_kept(
-    output: Output, frames: Iterator[pd.DataFrame], ledger: Ledger, kept: pd.DataFrame
-) -> Iterator[pd.DataFrame]:
-    """Yield the metrics, then those of pairs that left the index, with what the table before has of them.
+def _as_before(
+    database: Database, name: str, kind: str, before: dict[str, str], output: Output
+) -> str:
+    """Return the SQL of a carried column of the index, in a type that the one before fits.
 
     Raises:
-        ValueError: a carried column has another type there.
+        ValueError: one of the two is text and the other is not.
     """
-    if not len(kept):
-        yield from frames
-        return
-    known = [name for name in METRICS_COLUMNS if name in COLUMNS]
-    before = _table_before(output.metrics, kept)
-    beside = before.drop(columns=[name for name in known if name in before and name != "pair_id"])
-    first = next(frames)
-    try:
-        columns = tables.joint_columns([first, beside])
-    except ValueError as error:
+    column = f"p.{quoted(name)}"
+    known = {other.lower(): other_kind for other, other_kind in before.items()}.get(name.lower(), kind)
+    if known == kind:
+        return column
+    if not database.first(f"select count({quoted(name)}) from pairs")[0]:
+        return f"null::{known} as {quoted(name)}"
+    if "VARCHAR" in (kind, known):
         raise ValueError(
-            f"the index has another type of column than {urls.redact_url(output.metrics)!r} for pairs "
-            f"that left it ({error}), expected one: give the index's column that type, or remove these "
-            "pairs with --prune"
-        ) from error
-    for frame in itertools.chain([first], frames):
-        yield tables.fitted(frame, columns)
-    for rows in ledger.slices(kept):
-        yield tables.fitted(rows[known].merge(beside, on="pair_id", how="left"), columns)
+            f"column {name!r} of the index is {kind}, and {known} in "
+            f"{urls.redact_url(output.metrics)!r} for pairs that left the index, expected one type: "
+            "give the index's column that type, or remove these pairs with --prune"
+        )
+    return column
 
 
-def _table_before(url: str, kept: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows that a metrics table has of the pairs of some ledger entries, each pair once."""
-    stored = tables.read_slices(url)
-    if stored is None:
-        return pd.DataFrame({"pair_id": pd.Series(dtype="str")})
-    frames = [frame[np.isin(pair_keys(frame), kept["pair"])] for frame in stored]
-    # A run that died while it replaced the table may have left a pair in two parts.
-    return pd.concat(frames, ignore_index=True).drop_duplicates("pair_id", keep="last")
-
-
-def _without_secrets(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return a table whose URLs have no user, password and query."""
-    shown = {name: list(map(urls.redact_url, frame[name].fillna("").to_numpy())) for name in URLS}
-    return frame.assign(**{name: pd.Series(found, frame.index, "str") for name, found in shown.items()})
-
-
-def _replace_table(folder_url: str, frames: Iterable[pd.DataFrame]) -> None:
-    """Make frames all of a table's folder: its one part in one put, so that no reader sees two."""
-    tables.write_slices(urls.join_url(folder_url, TABLE_PART), frames)
-    for file in objects.list_parts(folder_url):
+def _replace_table(database: Database, query: str, folder_url: str) -> None:
+    """Make the rows of a query all of a table's folder: one file, put at once, so no reader sees two."""
+    shown = ", ".join(
+        f"case when regexp_matches({name}, '://.*[?@:]') then redact_url({name}) "
+        f"else coalesce({name}, '') end as {name}"
+        for name in URLS
+    )
+    database.write(
+        f"select * exclude (__row) replace ({shown}) from ({query}) order by __row nulls last, pair_id",
+        urls.join_url(folder_url, TABLE_PART),
+    )
+    for file in list(objects.find_files(folder_url)):
         if file.path != TABLE_PART:  # of an earlier version, whose parts bore the run's name
             objects.delete(file.url)

@@ -1,46 +1,59 @@
-"""Rows handed to Ray Data, in few blocks, and the share of a cluster that actors may claim."""
+"""Rows handed to Ray Data in few blocks, and the share of a cluster that actors may claim."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
-import pandas as pd
 import ray
 import ray.data
 
-from cluster.storage import tables
+from cluster.storage import objects, tables
+from cluster.storage.tables import Database
 
 MAX_BLOCKS = 256
-"""Of rows on their way into Ray Data, for few workers: each costs the driver memory and bookkeeping."""
+"""Most blocks that the rows of a run are cut into, for few workers: each costs the driver memory."""
 BLOCKS_PER_WORKER = 16
-"""For many: the last ones must not leave most workers without work."""
+"""Most blocks for each of many workers: the last blocks must not leave most of them without work."""
 
+
+@contextmanager
 def dataset_of(
-    frames: Iterable[pd.DataFrame],
-    num_rows: int,
+    database: Database,
+    query: str,
+    url_prefix: str,
+    *,
     least_per_block: int,
     num_workers: int | None = None,
     **task_options: Any,
-) -> ray.data.Dataset:
-    """Return rows as a dataset of few blocks, however many they are; each becomes one task.
+) -> Iterator[ray.data.Dataset]:
+    """Yield the rows of a query as a dataset of few blocks, however many they are.
 
-    The rows wait packed: they are in Ray's store, and in the driver's memory, as long as the run lasts.
+    The rows wait as files, one a block, which the tasks read and which are removed in the end: neither
+    the driver nor Ray's store holds them.
 
     Args:
-        frames: of plain values.
-        num_rows: of all frames.
-        least_per_block: rows that a block has where there are enough.
-        num_workers: that work on them, by default as many as the cluster has CPUs.
+        database: that answers the query.
+        query: SQL; the order of its rows is that of the dataset.
+        url_prefix: what the files' URLs begin with, in a place that every worker reaches.
+        least_per_block: rows of a block where there are enough.
+        num_workers: that work on the rows, by default as many as the cluster has CPUs.
         task_options: Ray's, of the `map` or `flat_map` that follows: with equal ones Ray Data does it and
-            the unpacking in one task.
+            the reading of a file in one task.
     """
+    (num_rows,) = database.first(f"select count(*) from ({query})")
     most = most_blocks(num_workers or int(ray.cluster_resources().get("CPU", 1)))
-    # Not ray.data.from_pandas: it starts a task for each block, only to learn its size.
-    blocks: Any = tables.packed_blocks(frames, num_rows, least_per_block, most)
-    dataset: ray.data.Dataset = ray.data.from_blocks(blocks)
-    unpack = cast(Any, tables.unpack_rows)
-    return dataset.map_batches(unpack, batch_size=None, batch_format="pyarrow", **task_options)
+    block_urls = database.write_blocks(query, url_prefix, max(least_per_block, -(-num_rows // most)))
+    try:
+        # Not ray.data.from_pandas: it starts a task for each block, only to learn its size.
+        named: Any = [tables.as_table([{"url": url}], {"url": "str"}) for url in block_urls]
+        yield ray.data.from_blocks(named).map_batches(
+            cast(Any, _read_blocks), batch_size=None, batch_format="pyarrow", **task_options
+        )
+    finally:
+        for url in block_urls:
+            objects.delete(url)
 
 
 def most_blocks(num_workers: int) -> int:
@@ -60,3 +73,7 @@ def actor_claim(cluster_cpus: float, num_actors: int, wanted: float) -> float:
     if wanted <= share:
         return wanted
     return float(int(share)) if share >= 1 else int(share * 100) / 100
+
+
+def _read_blocks(named: Any) -> Any:
+    return tables.read_blocks(named["url"].to_pylist())

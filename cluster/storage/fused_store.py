@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from typing import Any
@@ -30,12 +30,12 @@ PLAIN_CHARACTERS = frozenset(
     "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.+=,@()"
 )
 MAX_BANDS = 4
-WHOLE = {
+PAIR_OBJECTS = {
     "array": ("/fused/zarr.json",),
     "shard": ("/fused/c/0/0", "/fused/c/0/0/0"),
     "group": ("/zarr.json",),
 }
-"""How the keys of a pair's three objects end, by what they are."""
+"""The three objects of a pair, and how the key of each ends."""
 RESERVED_SEGMENTS = frozenset({"fused", "c", "zarr.json"})
 
 
@@ -53,12 +53,13 @@ def create_store(store_url: str, attributes: dict[str, Any]) -> None:
     _put_group(store_url, attributes)
 
 
-def create_parent_groups(store_url: str, zarr_paths: Iterable[str]) -> None:
-    """Write the groups between the root and the pairs' groups that are not there yet."""
-    parents: set[str] = set()
-    for path in zarr_paths:
-        while "/" in path and (path := path.rpartition("/")[0]) not in parents:
-            parents.add(path)
+def create_groups(store_url: str, paths: Iterable[str]) -> None:
+    """Write groups, and those between the root and them, that are not there yet."""
+    wanted: set[str] = set()
+    for path in paths:
+        while path and path not in wanted:
+            wanted.add(path)
+            path = path.rpartition("/")[0]
 
     def create(path: str) -> None:
         url = urls.join_url(store_url, path)
@@ -66,7 +67,7 @@ def create_parent_groups(store_url: str, zarr_paths: Iterable[str]) -> None:
             _put_group(url, {})
 
     with ThreadPoolExecutor(objects.NUM_THREADS) as pool:
-        list(pool.map(create, sorted(parents)))
+        list(pool.map(create, sorted(wanted)))
 
 
 def read_store_attributes(store_url: str) -> dict[str, Any] | None:
@@ -129,7 +130,7 @@ def write_fused(
 def delete_fused(store_url: str, zarr_path: str) -> None:
     """Remove the pixels of a pair and, where no pair lies below it, its group."""
     group_url = urls.join_url(store_url, zarr_path)
-    found = [file for file in objects.list_parts(group_url) if file.path != "zarr.json"]
+    found = [file for file in objects.find_files(group_url) if file.path != "zarr.json"]
     own = [file for file in found if file.path.startswith(("fused/", objects.HALF_PUT))]
     if not own:
         return  # its group, where there is one, is the parent of others
@@ -148,17 +149,17 @@ def list_fused(store_url: str) -> list[str]:
     return [path.removesuffix(end) for path in paths if path.endswith(end)]
 
 
-def list_whole(store_url: str) -> set[str]:
-    """Return the zarr_path of every pair whose group, array and shard are all there and not empty."""
-    found: dict[str, set[str]] = {}
-    for file in objects.list_parts(store_url):
-        if file.size == 0:
-            continue
-        for name, ends in WHOLE.items():
-            if path := next((file.path[: -len(end)] for end in ends if file.path.endswith(end)), ""):
-                found.setdefault(path, set()).add(name)
+def find_objects(store_url: str) -> Iterator[tuple[str, str]]:
+    """Yield the zarr_path and the part, one of PAIR_OBJECTS, of every object that is not empty.
+
+    A pair is complete where all parts are there.
+    """
+    for file in objects.find_files(store_url):
+        for part, ends in PAIR_OBJECTS.items() if file.size else ():
+            end = next((end for end in ends if file.path.endswith(end)), "")
+            if end:
+                yield file.path[: -len(end)], part
                 break
-    return {path for path, names in found.items() if len(names) == len(WHOLE)}
 
 
 def read_fused(

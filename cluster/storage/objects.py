@@ -6,7 +6,7 @@ Every write puts one whole object, so nobody ever sees half of one.
 from __future__ import annotations
 
 import os
-import re
+import secrets
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
@@ -15,12 +15,13 @@ from dataclasses import dataclass
 
 import fsspec
 
-from cluster.storage.s3 import filesystem, guarded, storage_error
+from cluster.storage.s3 import filesystem, guarded, list_pages, storage_error
 from cluster.storage.urls import StorageError, is_remote, local_path, redact_url
 
 HALF_PUT = ".put-"
-"""How a local file is named that a process is writing, or died at."""
+"""Beginning of the name of a local file that a process is writing, or was when it died."""
 NUM_THREADS = 16
+"""Requests to a store that one process has under way at once."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def list_files(url: str) -> list[FileInfo]:
         StorageError: there is no such folder, nothing below the prefix, or no way to it.
     """
     if is_remote(url):
-        files = _find_remote(url)
+        files = list(_find_remote(url))
         if not files:
             raise StorageError(
                 f"nothing is below {redact_url(url)!r}, expected objects: check bucket and prefix"
@@ -152,33 +153,52 @@ def delete(url: str) -> None:
         raise storage_error(url, error) from error
 
 
-def list_parts(url: str) -> list[FileInfo]:
-    """Return the files of a folder that may not be there yet."""
+def find_files(url: str) -> Iterator[FileInfo]:
+    """Yield the files of a folder or prefix, of which nothing need be there, in no certain order.
+
+    Raises:
+        StorageError: there is no way to it.
+    """
     if is_remote(url):
-        return _find_remote(url)
-    return list_files(url) if os.path.exists(local_path(url)) else []
+        yield from _find_remote(url)
+    elif os.path.exists(local_path(url)):
+        yield from _walk(local_path(url))
 
 
-def find_parts(url: str) -> list[str]:
-    """Return the URLs of the part-*.parquet of a folder that may not be there yet."""
-    return [file.url for file in list_parts(url) if re.fullmatch(r"part-[^/]*\.parquet", file.path)]
+def is_file(url: str) -> bool:
+    """Return whether something that is no folder is there."""
+    if is_remote(url):
+        return bool(guarded(url, lambda filesystem: filesystem.isfile(url)))
+    return os.path.exists(local_path(url)) and not os.path.isdir(local_path(url))
+
+
+def fetch(url: str, path: str) -> None:
+    """Copy a file to a local path.
+
+    Raises:
+        StorageError: it is not there or cannot be read.
+    """
+    try:
+        with open(path, "wb") as file:
+            file.write(read_bytes(url))
+    except OSError as error:
+        raise storage_error(url, error) from error
 
 
 @contextmanager
 def file_to_put(url: str) -> Iterator[str]:
-    """Yield the path of a file to write, which is then put whole; makes the folders it needs."""
+    """Yield a path to write a file to, which is then put whole; makes the folders it needs."""
     remote, path = is_remote(url), local_path(url)
     folder = tempfile.gettempdir() if remote else os.path.dirname(path) or "."
-    temporary = ""
+    temporary = os.path.join(folder, HALF_PUT + secrets.token_hex(8))
     try:
         os.makedirs(folder, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=HALF_PUT, dir=folder)
-        os.close(handle)
+        # Made by an ordinary open, so that it gets the permissions of the process's umask.
+        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if remote else 0o666))
         yield temporary
         if remote:
             _put(url, lambda filesystem: filesystem.put_file(temporary, url))
         else:
-            os.chmod(temporary, 0o666 & ~_umask())
             os.replace(temporary, path)
     except OSError as error:
         raise storage_error(temporary if remote else url, error) from error
@@ -218,24 +238,16 @@ def _raise(error: OSError) -> None:
     raise storage_error(str(error.filename), error) from error
 
 
-def _find_remote(url: str) -> list[FileInfo]:
-    """Return the objects below a prefix, none where nothing is there."""
+def _find_remote(url: str) -> Iterator[FileInfo]:
     scheme = url.split("://", 1)[0]
-    found = guarded(url, lambda filesystem: filesystem.find(url, detail=True))
     prefix = filesystem(scheme)._strip_protocol(url).rstrip("/") + "/"
-    return [
-        FileInfo(
-            path=name.removeprefix(prefix),
-            url=f"{scheme}://{name}",
-            size=int(info.get("size", -1)),
-            etag=str(info.get("ETag", info.get("etag", ""))).strip('"'),
-        )
-        for name, info in found.items()
-        if info.get("type") == "file" and name.startswith(prefix) and not name.endswith("/")
-    ]
-
-
-def _umask() -> int:
-    value = os.umask(0)
-    os.umask(value)
-    return value
+    for page in list_pages(url):
+        for info in page:
+            name = str(info["name"])
+            if info.get("type") == "file" and name.startswith(prefix) and not name.endswith("/"):
+                yield FileInfo(
+                    path=name.removeprefix(prefix),
+                    url=f"{scheme}://{name}",
+                    size=int(info.get("size", -1)),
+                    etag=str(info.get("ETag", info.get("etag", ""))).strip('"'),
+                )

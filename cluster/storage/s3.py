@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any, TypeVar
 
@@ -65,6 +65,25 @@ def filesystem(scheme: str) -> fsspec.AbstractFileSystem:
     filesystem = fsspec.filesystem(scheme, **S3_OPTIONS)
     filesystem.retries = S3_ROUNDS
     return filesystem
+
+
+def list_pages(url: str) -> Iterator[list[dict[str, Any]]]:
+    """Yield the objects below a URL as fsspec describes them, page by page where the store is S3."""
+    scheme = url.split("://", 1)[0]
+    if scheme not in ("s3", "s3a"):
+        yield list(guarded(url, lambda store: store.find(url, detail=True)).values())
+        return
+    bucket, _, key = filesystem(scheme)._strip_protocol(url).rstrip("/").partition("/")
+    request = {"Bucket": bucket, "Prefix": f"{key}/" if key else ""}
+    while True:
+        page = guarded(url, lambda store: store.call_s3("list_objects_v2", **request))
+        yield [
+            {"name": f"{bucket}/{found['Key']}", "type": "file", "size": found["Size"]} | found
+            for found in page.get("Contents", ())
+        ]
+        if not page.get("IsTruncated"):
+            return
+        request["ContinuationToken"] = page["NextContinuationToken"]
 
 
 def may_pass(error: BaseException | None) -> bool:

@@ -1,330 +1,304 @@
-"""Parquet and CSV tables, on local folders and object stores."""
+"""Parquet and CSV tables on local folders and object stores, and SQL over them by DuckDB.
+
+A table is a .parquet or .csv file, or a folder of part-*.parquet. `Database` copies the files of a table
+into a folder of its own before DuckDB reads them: so credentials, retries and time limits are those of
+`objects`, and a file that is replaced meanwhile is read as it was.
+"""
 
 from __future__ import annotations
 
-import base64
 import io
 import itertools
 import os
 import re
-from collections import deque
+import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import IO, Any
+from typing import Any
 
+import duckdb
 import pandas as pd
 import pyarrow as pa
 import pyarrow.csv
-import pyarrow.ipc
 import pyarrow.parquet
 
-from cluster.storage.objects import NUM_THREADS, file_to_put, find_parts, put_bytes, read_bytes
-from cluster.storage.s3 import short_line, storage_error
-from cluster.storage.urls import StorageError, is_remote, local_path, redact_url
+from cluster.storage import objects
+from cluster.storage.urls import StorageError, redact_url
+from cluster.text.plain_text import one_line
 
-SLICE_ROWS = 1000
-"""Of a table that are unpacked at a time."""
-ROWS_PER_GROUP = 5000
-"""Of a table: its writer holds so many."""
-PAGE_BYTES = 32_768
-"""Of a table: its reader unpacks so much of each column at once, whatever it asks for."""
+MEMORY_LIMIT = "800MB"
+"""Memory of one DuckDB; what does not fit goes to its folder on disk."""
+ROWS_AT_ONCE = 20_000
+"""Rows that are held as Python values at a time."""
+ARROW_TYPES = {"str": pa.string(), "int64": pa.int64(), "float64": pa.float64()}
+"""Column types of tables that this project writes, by the names that it uses for them."""
+SQL_TYPES = {"str": "varchar", "int64": "bigint", "float64": "double"}
+"""The same in SQL."""
+
+Row = dict[str, Any]
+
+
+class Database:
+    """SQL over tables, in bounded memory; everything in it is temporary."""
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="dmnet-tables-")
+        self._connection = duckdb.connect(
+            config={
+                "memory_limit": MEMORY_LIMIT,
+                "temp_directory": f"{self._folder.name}/spilled",
+                "autoinstall_known_extensions": False,
+                "autoload_known_extensions": False,
+            }
+        )
+        self._connection.create_function("redact_url", redact_url, ["VARCHAR"], "VARCHAR")
+        self._numbers = itertools.count()
+
+    def __enter__(self) -> Database:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+        self._folder.cleanup()
+
+    def run(self, sql: str, **values: Any) -> None:
+        """Run a statement; `$name` in it stands for one of the values."""
+        self._rows(sql, values)
+
+    def first(self, sql: str, **values: Any) -> tuple[Any, ...]:
+        """Return the only row of a query's result."""
+        (row,) = self._rows(sql, values)
+        return row
+
+    def frame(self, sql: str, **values: Any) -> pd.DataFrame:
+        """Return the whole result of a query in columns of pandas' own types."""
+        with _disk_errors():
+            table: pa.Table = self._connection.sql(sql, params=values or None).to_arrow_table()
+        frame: pd.DataFrame = table.to_pandas()
+        return frame
+
+    def batches(self, sql: str) -> Iterator[list[Row]]:
+        """Yield the result of a query in lists of at most ROWS_AT_ONCE rows."""
+        for table in self._arrow(sql, ROWS_AT_ONCE):
+            yield table.to_pylist()
+
+    def columns(self, sql: str, **values: Any) -> dict[str, str]:
+        """Return the names of a query's columns and their SQL types, in order."""
+        return {name: kind for name, kind, *_ in self._rows(f"describe {sql}", values)}
+
+    def add(self, name: str, rows: pd.DataFrame | pa.Table) -> None:
+        """Make a table of rows in memory."""
+        self._connection.register("rows_to_add", rows)
+        try:
+            self.run(f"create or replace table {name} as select * from rows_to_add")
+        finally:
+            self._connection.unregister("rows_to_add")
+
+    def add_rows(
+        self, name: str, columns: dict[str, str], rows: Iterable[tuple[Any, ...]]
+    ) -> None:
+        """Make a table of rows that come one by one, of which few are held at a time.
+
+        Args:
+            name: of the table.
+            columns: the type of each column by its name: str, int64 or float64.
+            rows: the columns' values, in their order.
+        """
+        kinds = ", ".join(f"{quoted(column)} {SQL_TYPES[kind]}" for column, kind in columns.items())
+        self.run(f"create or replace table {name} ({kinds})")
+        left = iter(rows)
+        while held := list(itertools.islice(left, ROWS_AT_ONCE)):
+            named = [dict(zip(columns, values, strict=True)) for values in held]
+            self.add("more_rows", as_table(named, columns))
+            self.run(f"insert into {name} from more_rows")
+        self.run("drop table if exists more_rows")
+
+    def open(self, name: str, url: str) -> bool:
+        """Make a view of the table that lies at a URL; return whether there is one.
+
+        Columns that a part of it lacks are null there. Columns that pandas wrote for its index are left
+        out.
+
+        Raises:
+            StorageError: the bytes are no such table, or cannot be read.
+        """
+        found = _table_files(url)
+        if not found:
+            return False
+        folder = os.path.join(self._folder.name, str(next(self._numbers)))
+        os.mkdir(folder)
+        if found[0].endswith(".csv"):
+            with _parsing(url):
+                self.add(name, _parse_csv(objects.read_bytes(found[0])))
+            return True
+        paths = [os.path.join(folder, f"{number}.parquet") for number in range(len(found))]
+        with ThreadPoolExecutor(objects.NUM_THREADS) as pool:
+            list(pool.map(objects.fetch, found, paths))
+        with _parsing(url):
+            of_files = [_column_names(path) for path in paths]
+            named = {name.lower(): name for names in of_files for name in names}
+            by_name = any(names != of_files[0] for names in of_files)  # slower, so only where needed
+            wanted = [n for n in named.values() if not re.fullmatch(r"__index_level_\d+__", n)]
+            columns = ", ".join(map(quoted, wanted))
+            listed = ", ".join(f"'{path}'" for path in paths)  # of our own folder: nothing to escape
+            self._rows(
+                f"create or replace view {name} as select {columns} "
+                f"from read_parquet([{listed}], union_by_name = {by_name})"
+            )
+        return True
+
+    def write(self, sql: str, url: str) -> None:
+        """Write the result of a query as one Parquet file, put whole."""
+        with objects.file_to_put(url) as path:
+            escaped = path.replace("'", "''")
+            self._rows(f"copy ({sql}) to '{escaped}' (format parquet, compression zstd)")
+
+    def write_blocks(self, sql: str, url_prefix: str, rows_per_block: int) -> list[str]:
+        """Write the result of a query as Parquet files of so many rows each; return their URLs.
+
+        Args:
+            sql: the query.
+            url_prefix: what the URLs begin with, before -000000.parquet.
+            rows_per_block: rows of each file but the last.
+        """
+        written = []
+        for number, table in enumerate(self._arrow(sql, rows_per_block)):
+            url = f"{url_prefix}-{number:06d}.parquet"
+            objects.put_bytes(url, _as_parquet(table))
+            written.append(url)
+        return written
+
+    def _rows(self, sql: str, values: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
+        with _disk_errors():
+            # All rows are fetched, since DuckDB refuses another statement before the last one's end.
+            return self._connection.execute(sql, values or None).fetchall()
+
+    def _arrow(self, sql: str, num_rows: int) -> Iterator[pa.Table]:
+        """Yield a query's result in tables of so many rows, the last one of what is left."""
+        with _disk_errors():
+            # A cursor of its own: another statement would end the reading of this one.
+            reader = self._connection.cursor().sql(sql).to_arrow_reader(num_rows)
+            for batch in reader:
+                if len(batch):
+                    yield pa.Table.from_batches([batch])
+
+
+def quoted(name: str) -> str:
+    """Return a name as SQL takes it, whatever letters it holds."""
+    return '"' + name.replace('"', '""') + '"'
 
 
 def read_table(url: str) -> pd.DataFrame | None:
-    """Return a Parquet or CSV file, or all part-*.parquet of a folder; None where there is none.
+    """Return a table in columns of pandas' own types; None where there is none.
 
     Raises:
-        StorageError: the bytes are no such table, or can't be read.
+        StorageError: the bytes are no such table, or cannot be read.
     """
-    tables = [_parse_table(part, data) for part, data in _find_table(url)]
-    if not tables:
-        return None
-    frame: pd.DataFrame = pa.concat_tables(tables, promote_options="default").to_pandas()
-    return frame
+    with Database() as database:
+        if not database.open("stored", url):
+            return None
+        with _parsing(url):
+            return database.frame("from stored")
 
 
-def read_parts(
-    urls: Iterable[str], columns: Iterable[str], expected: Iterable[str]
-) -> Iterator[pd.DataFrame]:
-    """Yield some columns of Parquet files, in their order; a few files are read ahead.
-
-    Args:
-        urls: of the files.
-        columns: that are read.
-        expected: that each file must have.
-
-    Raises:
-        StorageError: a file is not there, is no such table, or lacks an expected column.
-    """
-    with ThreadPoolExecutor(NUM_THREADS) as pool:
-        tasks = ((url, pool.submit(read_bytes, url)) for url in urls)  # submitted as they are taken
-        ahead = deque(itertools.islice(tasks, NUM_THREADS))
-        while ahead:
-            url, data = ahead.popleft()
-            try:
-                # Parsed here: memory that many threads take in turn is not given back.
-                yield _parse_columns(url, data.result(), columns, expected)
-            except FileNotFoundError as error:
-                raise storage_error(url, error) from error
-            ahead.extend(itertools.islice(tasks, 1))
-
-
-def give_memory_back() -> None:
-    """Let this process take the memory of its tables from the system: Arrow's own pool keeps it."""
-    pa.set_memory_pool(pa.system_memory_pool())
-
-
-def read_slices(url: str) -> Iterator[pd.DataFrame] | None:
-    """Return the rows of a table that `read_table` would find, as frames of at most SLICE_ROWS.
-
-    The first frame has no row, only the columns. Each is of the Arrow type that it is stored in,
-    categories of that of their texts. What lies in the store is held as it lies there: its rows are never
-    all unpacked, but for CSV.
-
-    Raises:
-        StorageError: as `read_table`, also while the slices are read.
-    """
-    found = _find_table(url)
-    if not found:
-        return None
-    if not found[0][0].endswith(".csv"):
-        return _unpack(found)
-    table = _parse_table(*found[0])
-    with _parsing(url):
-        pieces = [_no_rows([table.schema])]
-    pieces += [table.slice(start, SLICE_ROWS) for start in range(0, len(table), SLICE_ROWS)]
-    return map(_typed, pieces)
-
-
-def write_slices(url: str, frames: Iterable[pd.DataFrame]) -> None:
-    """Write frames as one Parquet file, put whole once the last one came.
-
-    Args:
-        url: of the file.
-        frames: of equal columns and types; the first may have no rows, to say what these are.
-    """
-    with file_to_put(url) as path, open(path, "wb") as file:
-        _pack(frames, file)
-
-
-class PackedTable:
-    """A table in memory as compressed Parquet."""
-
-    def __init__(self, frames: Iterable[pd.DataFrame]) -> None:
-        """Take frames as `write_slices` does."""
-        buffer = io.BytesIO()
-        _pack(frames, buffer)
-        self.data = buffer.getvalue()
-
-    def slices(self) -> Iterator[pd.DataFrame]:
-        """Return its rows as `read_slices` does."""
-        return _unpack([("in memory", self.data)])
-
-
-def plain(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
-    """Return frames of `read_slices` as one whose columns are of pandas' own types."""
-    table = pa.concat_tables([pa.Table.from_pandas(frame, preserve_index=False) for frame in frames])
-    frame: pd.DataFrame = table.replace_schema_metadata().to_pandas()
-    return frame
-
-
-def joint_columns(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
-    """Return a frame without rows that has the columns of all these, each of a type that holds theirs.
-
-    Raises:
-        ValueError: two columns of one name have no such type.
-    """
-    schemas = [pa.Schema.from_pandas(frame, preserve_index=False) for frame in frames]
-    try:
-        schema = pa.unify_schemas(schemas, promote_options="permissive").remove_metadata()
-    except pa.ArrowException as error:
-        raise ValueError(short_line(error)) from error
-    return _typed(schema.empty_table())
-
-
-def fitted(frame: pd.DataFrame, columns: pd.DataFrame) -> pd.DataFrame:
-    """Return a frame with the columns of `joint_columns`, null where it has none of that name."""
-    none, table = (pa.Table.from_pandas(each, preserve_index=False) for each in (columns, frame))
-    return _typed(pa.concat_tables([none, table], promote_options="permissive"))
-
-
-def packed_blocks(
-    frames: Iterable[pd.DataFrame], num_rows: int, least: int, most_blocks: int
-) -> list[pa.Table]:
-    """Return rows of plain values in at most `most_blocks` tables, each for `least` rows if they are few.
-
-    A table is one row, which `unpack_rows` takes: names and URLs that resemble each other are small so,
-    and a driver holds those of a whole archive.
-    """
-    tables = (
-        pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata() for frame in frames
-    )
-    blocks = _of_size(tables, max(least, -(-num_rows // most_blocks)))
-    return [pa.table({"packed": [_as_stream(block)]}) for block in blocks]
-
-
-def unpack_rows(packed: pa.Table) -> pa.Table:
-    """Return the rows that are in tables of `packed_blocks`."""
-    return pa.concat_tables(
-        pa.ipc.open_stream(stream.as_buffer()).read_all() for stream in packed["packed"]
-    )
+def read_blocks(block_urls: list[str]) -> pa.Table:
+    """Return the rows of files that `Database.write_blocks` wrote."""
+    blocks = (pa.BufferReader(objects.read_bytes(url)) for url in block_urls)
+    return pa.concat_tables(map(pyarrow.parquet.read_table, blocks))
 
 
 def write_table(url: str, frame: pd.DataFrame) -> None:
     """Write a table as one Parquet file, or CSV where the URL ends so; built in memory, put whole."""
-    buffer = io.BytesIO()
     if url.endswith(".csv"):
-        frame.to_csv(buffer, index=False)
+        objects.put_bytes(url, frame.to_csv(index=False).encode())
     else:
-        _pack([frame], buffer)
-    put_bytes(url, buffer.getvalue())
+        table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata()
+        objects.put_bytes(url, _as_parquet(table))
 
 
-def typed_frame(rows: list[dict[str, Any]], columns: dict[str, str]) -> pd.DataFrame:
-    """Return rows as a frame with exactly these columns and types, also where there is no row."""
-    return pd.DataFrame(
+def write_rows(url: str, rows: list[Row], columns: dict[str, str]) -> None:
+    """Write rows as one Parquet file with exactly these columns, put whole.
+
+    Args:
+        url: of the file.
+        rows: each with a value for every column.
+        columns: the type of each column by its name: str, int64 or float64.
+    """
+    objects.put_bytes(url, _as_parquet(as_table(rows, columns)))
+
+
+def as_table(rows: list[Row], columns: dict[str, str]) -> pa.Table:
+    """Return rows as a table with exactly these columns and types, also where there is no row."""
+    return pa.table(
         {
-            name: pd.Series([row[name] for row in rows], dtype=kind)
+            name: pa.array([row[name] for row in rows], ARROW_TYPES[kind])
             for name, kind in columns.items()
         }
     )
 
 
-def _find_table(url: str) -> list[tuple[str, bytes]]:
-    """Return the URLs and bytes of the files that are a table: one, a folder's parts, or none."""
-    if url.endswith((".parquet", ".csv")):
-        try:
-            if is_remote(url) or not os.path.isdir(local_path(url)):
-                return [(url, read_bytes(url))]
-        except FileNotFoundError:
-            if not is_remote(url):
-                return []
-    parts = find_parts(url)
-    with ThreadPoolExecutor(NUM_THREADS) as pool:
-        return list(zip(parts, pool.map(read_bytes, parts), strict=True))
+def _as_parquet(table: pa.Table) -> bytes:
+    sink = io.BytesIO()
+    pyarrow.parquet.write_table(table, sink, compression="zstd")
+    return sink.getvalue()
 
 
-def _parse_table(url: str, data: bytes) -> pa.Table:
-    with _parsing(url):
-        if url.endswith(".csv"):
-            names = pyarrow.csv.open_csv(io.BytesIO(data)).schema.names
-            text = {name: pa.string() for name in names if name.endswith(("id", "url", "etag"))}
-            options = pyarrow.csv.ConvertOptions(column_types=text, strings_can_be_null=False)
-            return pyarrow.csv.read_csv(io.BytesIO(data), convert_options=options)
-        _refuse_extension_types(data)
-        return pyarrow.parquet.read_table(pa.BufferReader(data))
+def _table_files(url: str) -> list[str]:
+    """Return the URLs of the files that are a table: one file, or a folder's part-*.parquet."""
+    if url.endswith((".parquet", ".csv")) and objects.is_file(url):
+        return [url]
+    return [
+        file.url for file in objects.find_files(url) if re.fullmatch(r"part-[^/]*\.parquet", file.path)
+    ]
 
 
-def _parse_columns(
-    url: str, data: bytes, columns: Iterable[str], expected: Iterable[str]
-) -> pd.DataFrame:
-    with _parsing(url):
-        _refuse_extension_types(data)
-        there = set(pyarrow.parquet.read_schema(pa.BufferReader(data)).names)
-    if missing := sorted(set(expected) - there):
-        raise StorageError(
-            f"table {redact_url(url)!r} has no column {', '.join(missing)}, expected what this version "
-            "writes: use another --output"
-        )
-    with _parsing(url):
-        table = pyarrow.parquet.read_table(
-            pa.BufferReader(data), columns=list(columns), use_threads=False
-        )
-        frame: pd.DataFrame = table.to_pandas(use_threads=False)
-        return frame
+def _parse_csv(data: bytes) -> pa.Table:
+    names = pyarrow.csv.open_csv(io.BytesIO(data)).schema.names
+    _refuse_equal_names(names)
+    text = {name: pa.string() for name in names if name.endswith(("id", "url", "etag"))}
+    options = pyarrow.csv.ConvertOptions(column_types=text, strings_can_be_null=False)
+    return pyarrow.csv.read_csv(io.BytesIO(data), convert_options=options)
 
 
-def _pack(frames: Iterable[pd.DataFrame], file: IO[bytes]) -> None:
-    """Write frames of equal columns as Parquet."""
-    left = iter(frames)
-    first = pa.Table.from_pandas(next(left), preserve_index=False)
-    schema = first.schema.remove_metadata()
-    rest = (pa.Table.from_pandas(frame, schema, preserve_index=False) for frame in left)
-    with pyarrow.parquet.ParquetWriter(
-        file, schema, compression="zstd", use_dictionary=False, data_page_size=PAGE_BYTES
-    ) as writer:
-        for table in _of_size(itertools.chain([first], rest), ROWS_PER_GROUP):
-            writer.write_table(table.replace_schema_metadata())
+def _column_names(path: str) -> list[str]:
+    names: list[str] = pyarrow.parquet.ParquetFile(path).schema_arrow.names
+    _refuse_equal_names(names)
+    return names
 
 
-def _unpack(found: list[tuple[str, bytes]]) -> Iterator[pd.DataFrame]:
-    """Return the rows of Parquet files, of which one may lack a column that another has."""
-    with _parsing(found[0][0]):
-        for _, data in found:
-            _refuse_extension_types(data)
-        schemas = [pyarrow.parquet.read_schema(pa.BufferReader(data)) for _, data in found]
-        none = _no_rows(schemas)
-
-    def slices() -> Iterator[pd.DataFrame]:
-        yield _typed(none)
-        for url, data in found:
-            with _parsing(url):
-                stored = pyarrow.parquet.ParquetFile(pa.BufferReader(data))
-                for batch in stored.iter_batches(SLICE_ROWS, use_threads=False):
-                    rows = pa.Table.from_batches([batch]).replace_schema_metadata()
-                    yield _typed(pa.concat_tables([none, rows], promote_options="default"))
-
-    return slices()
-
-
-def _no_rows(schemas: list[pa.Schema]) -> pa.Table:
-    """Return a table with the columns of all schemas; Arrow refuses two of one name."""
-    return pa.unify_schemas(schemas, promote_options="default").remove_metadata().empty_table()
-
-
-def _typed(table: pa.Table) -> pd.DataFrame:
-    """Return a table as a frame whose columns keep their Arrow types; categories are spelled out."""
-    names = [name for name in table.column_names if not re.fullmatch(r"__index_level_\d+__", name)]
-    columns = {}
+def _refuse_equal_names(names: Iterable[str]) -> None:
+    seen: dict[str, str] = {}
     for name in names:
-        column = table[name]
-        if pa.types.is_dictionary(column.type):
-            column = column.cast(column.type.value_type)
-        columns[name] = pd.Series(pd.arrays.ArrowExtensionArray(column))
-    return pd.DataFrame(columns)
-
-
-def _of_size(tables: Iterable[pa.Table], num_rows: int) -> Iterator[pa.Table]:
-    """Yield the rows of tables in tables of so many rows each, the last one of what is left."""
-    held: list[pa.Table] = []
-    for table in tables:
-        held.append(table)
-        while sum(map(len, held)) >= num_rows:
-            whole = pa.concat_tables(held)
-            yield whole.slice(0, num_rows)
-            held = [whole.slice(num_rows)]
-    if sum(map(len, held)):
-        yield pa.concat_tables(held)
-
-
-def _as_stream(table: pa.Table) -> bytes:
-    """Return a table in Arrow's own format, compressed."""
-    sink = pa.BufferOutputStream()
-    options = pa.ipc.IpcWriteOptions(compression="zstd")
-    with pa.ipc.new_stream(sink, table.schema, options=options) as writer:
-        writer.write_table(table.combine_chunks())  # each chunk would be compressed alone
-    data: bytes = sink.getvalue().to_pybytes()
-    return data
+        if name.lower() in seen:
+            raise ValueError(
+                f"two columns are named {seen[name.lower()]!r} and {name!r}, which SQL takes for one"
+            )
+        seen[name.lower()] = name
 
 
 @contextmanager
 def _parsing(url: str) -> Iterator[None]:
-    """Have whatever Arrow finds wrong with a table named in one line."""
+    """Turn whatever a library finds wrong with a stored table into one line that names the table."""
     try:
         yield
     except StorageError:
         raise
-    except (pa.ArrowException, OSError, ValueError) as error:
+    except (pa.ArrowException, duckdb.Error, OSError, ValueError) as error:
         kind = "CSV" if url.endswith(".csv") else "Parquet"
         raise StorageError(
-            f"table {redact_url(url)!r} can't be read as {kind} ({short_line(error)}), expected a "
+            f"table {redact_url(url)!r} can't be read as {kind} ({one_line(error)[:300]}), expected a "
             "table as jobs/index_archive.py writes it: make it again"
         ) from error
 
 
-def _refuse_extension_types(data: bytes) -> None:
-    """Raise ValueError where a column is of a type of some library's own: Ray unpickles its."""
-    stored = pyarrow.parquet.read_metadata(pa.BufferReader(data)).metadata or {}
-    if b"ARROW:extension:name" in base64.b64decode(stored.get(b"ARROW:schema", b"")):
-        raise ValueError("a column is of an Arrow extension type; numbers and text are read")
+@contextmanager
+def _disk_errors() -> Iterator[None]:
+    """Turn a full disk, or memory that DuckDB cannot go beyond, into one line that says what to do."""
+    try:
+        yield
+    except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
+        raise StorageError(
+            f"DuckDB can't go on ({one_line(error)[:300]}), expected room for its files in "
+            f"{tempfile.gettempdir()!r}: make room there, or set TMPDIR to another folder"
+        ) from error

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pandas as pd
 
-from cluster.archive.keys import URLS
-from cluster.archive.pair_index import load_index
+from cluster.archive.pair_index import URLS, load_index
 from cluster.storage import objects, s3, urls
+from cluster.storage.tables import Database
 from cluster.training.config import TrainConfig
 from cluster.training.crops import crops_at, decode_pair
 from dmnet_core.checkpoint import load_checkpoint
@@ -168,8 +168,9 @@ def _run(
     claimed = config.num_workers * config.cpus_per_worker
     with ray_session(config.ray_address, claimed):
         ray.data.DataContext.get_current().execution_options.preserve_order = True  # the seed decides
-        trained, num_pairs = _decode(pairs, "trained")
-        validated, num_held_out = _decode(held_out, "validated")
+        todo_url = urls.join_url(config.output_url, "todo")
+        trained, num_pairs = _decode(pairs, "trained", f"{todo_url}-trained")
+        validated, num_held_out = _decode(held_out, "validated", f"{todo_url}-validated")
         if not num_pairs:
             raise ValueError("no pair of the index can be read, expected images: see the lines above")
         least = crops_at(max(config.crop_sides), config, world=1)
@@ -218,17 +219,22 @@ def _run(
     return num_pairs
 
 
-def _decode(pairs: pd.DataFrame, used: str) -> tuple[ray.data.Dataset, int]:
+def _decode(pairs: pd.DataFrame, used: str, url_prefix: str) -> tuple[ray.data.Dataset, int]:
     """Return the pairs that can be read, decoded, and how many; say which can't.
 
     Args:
         pairs: of the index.
         used: what for, "trained" or "validated".
+        url_prefix: beginning of the URLs where the rows wait until they are decoded.
     """
     from cluster.runtime.datasets import dataset_of
 
-    named = dataset_of([pairs[["pair_id", *URLS]]], len(pairs), PAIRS_PER_BLOCK, num_cpus=1)
-    decoded = named.map(cast(Any, decode_pair), num_cpus=1).materialize()
+    with Database() as database:
+        database.add("pairs", pairs[["pair_id", *URLS]])
+        with dataset_of(
+            database, "from pairs", url_prefix, least_per_block=PAIRS_PER_BLOCK, num_cpus=1
+        ) as named:
+            decoded = named.map(cast(Any, decode_pair), num_cpus=1).materialize()
     bad = decoded.filter(cast(Any, _is_bad)).select_columns(["pair_id", "reason"]).take_all()
     for row in bad[:MAX_SAID]:
         print(f"  not {used} on: {row['pair_id']!r}: {row['reason']}", flush=True)

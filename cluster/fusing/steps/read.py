@@ -11,7 +11,7 @@ from cluster.archive.reasons import explain
 from cluster.archive.sources.frames import decode_image
 from cluster.fusing.steps.attempts import MAX_ATTEMPTS, AttemptCounts, Attempts
 from cluster.fusing.steps.rows import Row, crashed, pack_image
-from cluster.storage import objects
+from cluster.storage import fused_store, objects
 
 
 def read_window(row: Row, *, max_pixels: int, attempts: Attempts | None = None) -> Row:
@@ -21,6 +21,7 @@ def read_window(row: Row, *, max_pixels: int, attempts: Attempts | None = None) 
 
     In:  pair_id, ir_url, vis_url (str), and columns that are passed on.
     Out: the same row plus
+         zarr_path              group of the pair below the store
          ir, vis                the pixels' bytes, empty where reason is set
          ir_shape, vis_shape    "H W" or "H W 3"
          ir_dtype, vis_dtype    uint8, uint16 or float32
@@ -45,7 +46,8 @@ def read_window(row: Row, *, max_pixels: int, attempts: Attempts | None = None) 
             detail = f"{side}: {detail}"
             break
     attempts.end([key])
-    out = {**row, "reason": reason, "detail": detail, "read_bytes": read_bytes}
+    path = fused_store.escape_pair_id(row["pair_id"])
+    out = {**row, "zarr_path": path, "reason": reason, "detail": detail, "read_bytes": read_bytes}
     for side in ("ir", "vis"):
         image = None if reason else images[side]
         out |= pack_image(side, image)

@@ -1,0 +1,134 @@
+"""The pairs of a run through the three steps on Ray Data: read_window -> FuseWindows -> write_window."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any, cast
+
+import ray
+import ray.data
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from cluster.archive.pair_index import SOURCE, URLS
+from cluster.fusing.config import FuseConfig
+from cluster.fusing.output import Output
+from cluster.fusing.plan import SEED, Fingerprint
+from cluster.fusing.steps.attempts import AttemptCounts
+from cluster.fusing.steps.fuse import FuseWindows
+from cluster.fusing.steps.read import read_window
+from cluster.fusing.steps.write import write_window
+from cluster.runtime.datasets import actor_claim, dataset_of
+from cluster.storage import fused_store
+from cluster.storage.tables import Database
+
+Row = dict[str, Any]
+READ_CPUS = 0.5
+"""CPUs that one read task reserves: it waits for storage half of its time. Since this differs from what
+an actor reserves, Ray Data does not move the reading into the actors."""
+NOT_ON_FUSERS = {"dmnet-role": "!fuser"}
+"""Label of the nodes where reading and writing run as long as these have room: CPUs beside a GPU are
+dear. Without the label, Ray runs a task on the node that holds its pixels."""
+ANY_NODE: list[dict[str, Any]] = [{"label_selector": {}}]
+"""Where reading and writing run otherwise."""
+
+
+def actor_cpus(config: FuseConfig) -> int:
+    """Return the CPUs that one actor asks for."""
+    return 1 if config.on_cuda else config.cpus_per_actor
+
+
+def create_groups(database: Database, store_url: str) -> None:
+    """Write the store's groups between its root and the pairs of the table `todo`."""
+    parents = database.frame(
+        "select distinct regexp_extract(pair_id, '^(.*)/', 1, 's') as parent from pairs "
+        "semi join todo using (__row) where contains(pair_id, '/')"
+    )
+    fused_store.create_groups(store_url, map(fused_store.escape_pair_id, parents["parent"]))
+
+
+def fused(
+    database: Database,
+    config: FuseConfig,
+    output: Output,
+    run_id: str,
+    fingerprint: Fingerprint,
+    cluster_cpus: float,
+) -> Generator[list[Row], None, None]:
+    """Send the pairs of the table `todo` through the three steps; yield ledger rows as they come.
+
+    Args:
+        database: with the tables of `make_plan`.
+        config: of the run.
+        output: whose store gets the pixels.
+        run_id: of the run.
+        fingerprint: of the run.
+        cluster_cpus: CPUs of the cluster that this process has joined.
+    """
+    attempts = _CountedAttempts()
+    tasks: dict[str, Any] = {
+        "num_cpus": READ_CPUS,
+        "label_selector": NOT_ON_FUSERS,
+        "fallback_strategy": ANY_NODE,
+    }
+    actor_options = {
+        "checkpoint_url": config.checkpoint_url,
+        "digest": fingerprint.fields["weights"],
+        "device": "cuda" if config.on_cuda else "cpu",
+        "num_threads": config.cpus_per_actor,
+        "range_policy": config.range_policy,
+        "output_dtype": config.output_dtype,
+        "precision": config.precision,
+        "seed": SEED,
+        "attempts": attempts,
+    }
+    read_options = {"max_pixels": config.max_pixels, "attempts": attempts}
+    write_options = {
+        "store_url": output.store,
+        "fingerprint": fingerprint.digest,
+        "attempts": attempts,
+    }
+    columns = ", ".join((*SOURCE, *URLS))
+    with dataset_of(
+        database,
+        f'select {columns}, 0::bigint as "window" from pairs semi join todo using (__row) order by __row',
+        output.todo(run_id),
+        least_per_block=config.batch_size,
+        num_workers=config.num_actors,
+        **tasks,
+    ) as pairs:
+        rows = (
+            pairs.map(cast(Any, read_window), fn_kwargs=read_options, **tasks)
+            .map_batches(
+                FuseWindows,
+                fn_constructor_kwargs=actor_options,
+                batch_size=config.batch_size,
+                compute=ray.data.ActorPoolStrategy(size=config.num_actors),
+                num_cpus=actor_claim(cluster_cpus, config.num_actors, actor_cpus(config)),
+                num_gpus=config.gpus_per_actor or None,
+            )
+            .map(cast(Any, write_window), fn_kwargs=write_options, **tasks)
+        )
+        for batch in rows.iter_batches(
+            batch_size=None, prefetch_batches=0, batch_format="pyarrow"
+        ):
+            yield cast(Any, batch).to_pylist()
+
+
+class _CountedAttempts:
+    """AttemptCounts in an actor beside the driver, which outlives the processes whose work it counts."""
+
+    def __init__(self) -> None:
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        self.counts = (
+            cast(Any, ray.remote(AttemptCounts))
+            .options(num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here)
+            .remote()
+        )
+
+    def begin(self, keys: list[str]) -> list[int]:
+        """See `steps.attempts.Attempts`."""
+        return cast(list[int], ray.get(self.counts.begin.remote(keys)))
+
+    def end(self, keys: list[str]) -> None:
+        """See `steps.attempts.Attempts`; nobody waits for it."""
+        self.counts.end.remote(keys)
