@@ -108,7 +108,8 @@ def open_index(
             f"from listed where {own}"
         )
         database.run("drop table listed")
-        database.add("names", tables.as_table(unmatched, UNMATCHED_SCHEMA))
+        database.add("no_pairs", tables.as_table(unmatched, UNMATCHED_SCHEMA))
+        names = "no_pairs"
     else:
         if not database.open("stored", index_url):
             raise ValueError(
@@ -121,11 +122,13 @@ def open_index(
             f"from ({_normalised(database)}) where {own}",
             folder=urls.absolute_url(index_url).rpartition("/")[0],
         )
-        if not database.open("names", unmatched_table_url(index_url)):
-            database.add("names", tables.as_table([], UNMATCHED_SCHEMA))
+        names = "stored_names"
+        if not database.open(names, unmatched_table_url(index_url)):
+            names = "no_pairs"
+            database.add(names, tables.as_table([], UNMATCHED_SCHEMA))
     reasons = ", ".join(f"'{reason}'" for reason in NO_PAIR)
     database.run(
-        f"create or replace table unmatched as select {', '.join(UNMATCHED_SCHEMA)} from names "
+        f"create or replace table unmatched as select {', '.join(UNMATCHED_SCHEMA)} from {names} "
         f"where reason in ({reasons}) and {own}"
     )
     _check_unique(database, index_url)
@@ -214,18 +217,19 @@ def _normalised(database: Database) -> str:
     `$folder` in it is the folder of relative URLs.
     """
     columns = database.columns("from stored")
-    selected = ["pair_id::varchar as pair_id"]
+    known = {"pair_id": "pair_id::varchar"}
     for side in ("ir", "vis"):
         url, size, etag = (f"{side}_{what}" for what in ("url", "size", "etag"))
-        selected.append(
+        known[url] = (
             f"case when contains({url}::varchar, '://') or starts_with({url}::varchar, '/') "
-            f"then {url}::varchar else concat(rtrim($folder, '/'), '/', {url}::varchar) end as {url}"
+            f"then {url}::varchar else concat(rtrim($folder, '/'), '/', {url}::varchar) end"
         )
         number = f"try_cast({size} as double)"
-        known = f"case when isfinite({number}) then {number}::bigint else -1 end"
-        selected.append(f"{known if size in columns else '-1::bigint'} as {size}")
-        version = f"coalesce({etag}::varchar, '')" if etag in columns else "''"
-        selected.append(f"{version} as {etag}")
+        known[size] = "-1::bigint"
+        if size in columns:
+            known[size] = f"case when isfinite({number}) then {number}::bigint else -1 end"
+        known[etag] = f"coalesce({etag}::varchar, '')" if etag in columns else "''"
+    selected = [f"{known[column]} as {column}" for column in SCHEMA]
     selected += [quoted(column) for column in columns if column not in SCHEMA]
     return f"select {', '.join(selected)} from stored"
 

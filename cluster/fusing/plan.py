@@ -165,9 +165,9 @@ def make_plan(
     again = "status = 'rejected'" if retry_rejected else f"reason in {RETRIED}"
     database.run(
         "create or replace table current as "
-        "select __row, pair_id, status, reason, recorded_at, written_bytes "
-        f"from pairs join latest using ({source}) "
-        "where status in ('fused', 'rejected') and fingerprint = $digest",
+        "select __row, l.pair_id, l.status, l.reason, l.recorded_at, l.written_bytes "
+        f"from pairs join latest l using ({source}) "
+        "where l.status in ('fused', 'rejected') and l.fingerprint = $digest",
         digest=digest,
     )
     database.run(

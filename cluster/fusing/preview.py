@@ -28,7 +28,7 @@ def write_preview(database: Database, output: Output, config: FuseConfig) -> Non
     pairs = database.frame(
         "with fused as (select __row, row_number() over (order by __row) - 1 as number from current "
         "where status = 'fused') "
-        "select pair_id, zarr_path, p.ir_url, p.vis_url from fused join pairs p using (__row) "
+        "select pair_id, l.zarr_path, p.ir_url, p.vis_url from fused join pairs p using (__row) "
         "join latest l using (pair_id) where list_contains($numbers, number) order by __row",
         numbers=numbers.tolist(),
     )

@@ -248,9 +248,9 @@ def _table_files(url: str) -> list[str]:
     """Return the URLs of the files that are a table: one file, or a folder's part-*.parquet."""
     if url.endswith((".parquet", ".csv")) and objects.is_file(url):
         return [url]
-    return [
+    return sorted(
         file.url for file in objects.find_files(url) if re.fullmatch(r"part-[^/]*\.parquet", file.path)
-    ]
+    )
 
 
 def _parse_csv(data: bytes) -> pa.Table:

@@ -31,8 +31,8 @@ def log_of(run_id):
 
 
 def taken(output, run_id, wait=False):
-    held = Lease(output, log_of(run_id))
-    held.acquire(wait=wait)
+    held = Lease(output, log_of(run_id), wait=wait)
+    held.acquire()
     return held
 
 
@@ -52,7 +52,7 @@ def test_a_second_run_is_told_who_holds_the_output_and_a_third_gets_it_after(out
     third = taken(output, "run-3")
     third.check()
     third.release()
-    assert len(objects.list_parts(f"{output}/lease")) == 1  # no pile of old ones
+    assert len(list(objects.find_files(f"{output}/lease"))) == 1  # no pile of old ones
 
 
 def test_of_many_at_once_one_gets_it(output):
@@ -118,7 +118,7 @@ def test_a_holder_whose_clock_is_behind_keeps_what_it_holds(tmp_path, fast, monk
         return real() - (3600 if threading.current_thread() is first.thread else 0)
 
     monkeypatch.setattr(lease.time, "time", behind)
-    first.acquire(wait=False)
+    first.acquire()
     first.stopped.wait(0.5)  # its heartbeats look an hour old now, but they come
     set_right = threading.Timer(1.5, monkeypatch.setattr, (lease.time, "time", real))
     set_right.start()
@@ -133,7 +133,7 @@ def test_a_process_of_this_machine_that_is_gone_holds_nothing(tmp_path):
     output = str(tmp_path)
     child = os.fork()
     if not child:
-        Lease(output, log_of("run-1")).acquire(wait=False)
+        Lease(output, log_of("run-1")).acquire()
         os._exit(0)
     os.waitpid(child, 0)
     second = taken(output, "run-2")  # at once
@@ -142,8 +142,8 @@ def test_a_process_of_this_machine_that_is_gone_holds_nothing(tmp_path):
 
 
 def taken_part(output, run_id, k, n, wait=False):
-    held = Lease(output, log_of(run_id), (k, n))
-    held.acquire(wait=wait)
+    held = Lease(output, log_of(run_id), (k, n), wait=wait)
+    held.acquire()
     return held
 
 
@@ -170,8 +170,8 @@ def test_whoever_starts_together_the_whole_and_a_part_are_never_both_held(tmp_pa
 
     def run(number):
         part = (1 + number % 2, 2) if number % 3 else None
-        mine = Lease(str(tmp_path), log_of(f"run-{number}"), part)
-        mine.acquire(wait=True)
+        mine = Lease(str(tmp_path), log_of(f"run-{number}"), part, wait=True)
+        mine.acquire()
         held.append(part)
         others = list(held)
         if None in others and len(others) > 1 or others.count(part) > 1:

@@ -1,6 +1,7 @@
 """Matching names into pairs, and the index file."""
 
-import numpy as np
+import hashlib
+
 import pandas as pd
 import pytest
 
@@ -9,6 +10,7 @@ from cluster.archive.matching import match_pairs
 from cluster.archive.pair_index import build_index, load_index, open_index
 from cluster.storage import tables
 from cluster.storage.objects import FileInfo
+from cluster.storage.tables import Database
 
 
 def listing(*paths, root="/r"):
@@ -63,6 +65,11 @@ def test_two_names_that_become_one_pair_id_are_ambiguous():
     assert reasons(unmatched) == {"a": "ambiguous"}
 
 
+def opened(database, *urls, **options):
+    open_index(database, *urls, **options)
+    return database.frame("from pairs order by __row")
+
+
 @pytest.fixture
 def archive(tmp_path):
     for side, names in (("ir", ("1.png", "n/2.png", "3.png")), ("vis", ("1.jpg", "n/2.PNG"))):
@@ -85,19 +92,21 @@ def build(archive, name):
 def test_a_built_index_loads_with_its_unmatched_names(archive, name):
     report = build(archive, name)
     assert (report.num_pairs, report.num_unmatched) == (2, {"missing_partner": 1})
-    table, unmatched = load_index(str(archive / name))
-    assert list(table["pair_id"]) == ["1", "n/2"]
-    assert list(table["ir_size"]) == [5, 5]
-    assert reasons(unmatched) == {"3": "missing_partner"}
-    direct, _ = load_index(None, str(archive / "ir"), str(archive / "vis"))
-    pd.testing.assert_frame_equal(direct, table, check_dtype=False)
+    with Database() as database:
+        table = opened(database, str(archive / name))
+        assert list(table["pair_id"]) == ["1", "n/2"]
+        assert list(table["ir_size"]) == [5, 5]
+        found = database.frame("from unmatched")
+        assert dict(zip(found["pair_id"], found["reason"], strict=True)) == {"3": "missing_partner"}
+        direct = opened(database, None, str(archive / "ir"), str(archive / "vis"))
+        pd.testing.assert_frame_equal(direct, table, check_dtype=False)
 
 
 def test_an_index_of_ones_own_needs_three_columns_and_may_be_relative(archive):
     path = archive / "own.csv"
     path.write_text("pair_id,ir_url,vis_url,weather\n007,ir/1.png,vis/1.jpg,fog\n")
-    table, unmatched = load_index(str(path))
-    assert unmatched == []
+    table, num_unmatched = load_index(str(path))
+    assert num_unmatched == 0
     row = table.iloc[0]
     assert (row["pair_id"], row["weather"]) == ("007", "fog")
     assert row["ir_url"] == str(archive / "ir/1.png")
@@ -110,7 +119,7 @@ def test_an_index_of_ones_own_needs_three_columns_and_may_be_relative(archive):
         ("pair_id,ir_url,vis_url\n", "no rows"),
         ("pair_id,ir_url,vis_url\n1,a,b\n1,c,d\n", "pair_id an earlier row has, for example '1'"),
         ("pair_id,ir_url,vis_url\n1,,b\n", "1 rows without ir_url"),
-        ("pair_id,ir_url,vis_url,ir_size\n1,a,b,12k\n", "own.csv' has a ir_size that is no number"),
+        ("pair_id,ir_url,vis_url,ir_size\n1,a,b,12k\n", "own.csv' has 1 rows whose ir_size is no number"),
     ],
 )
 def test_a_wrong_index_is_refused_with_what_is_wrong(tmp_path, text, message):
@@ -121,29 +130,48 @@ def test_a_wrong_index_is_refused_with_what_is_wrong(tmp_path, text, message):
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "csv"])
-def test_a_long_index_keeps_each_row_and_names_what_is_twice_far_apart(tmp_path, suffix):
-    num_pairs = 2 * tables.SLICE_ROWS + 5
+def test_a_long_index_keeps_each_row_in_order_and_names_what_is_twice_far_apart(tmp_path, suffix):
+    num_pairs = 30_000
     names = [f"p{number}" for number in range(num_pairs)]
     table = pd.DataFrame({"pair_id": names, "ir_url": "i.png", "vis_url": "v.png"})
     table = table.assign(ir_size=range(num_pairs), taken=pd.Timestamp("2026-05-01", tz="UTC"))
     url = str(tmp_path / f"pairs.{suffix}")
     tables.write_table(url, table)
-    index, _ = open_index(url)
-    assert len(index) == num_pairs and index.keys["pair"].is_unique
-    assert list(index.at(np.array([3, 2001]))["pair_id"]) == ["p3", "p2001"]
-    assert list(index.keys["ir_size"]) == list(range(num_pairs)) and set(index.keys["vis_size"]) == {-1}
-    assert set(pd.to_datetime(index.at(np.array([7]))["taken"])) == set(table["taken"])
-    parts = [open_index(url, partition=(part, 3))[0] for part in (1, 2, 3)]
-    together = [name for part in parts for frame in part.slices() for name in frame["pair_id"]]
-    assert sorted(together) == sorted(names)
+    with Database() as database:
+        index = opened(database, url)
+        assert list(index["pair_id"]) == names and list(index["__row"]) == list(range(num_pairs))
+        assert list(index["ir_size"]) == list(range(num_pairs)) and set(index["vis_size"]) == {-1}
+        assert set(pd.to_datetime(index["taken"], utc=True)) == set(table["taken"])
+        parts = [opened(database, url, partition=(part, 3))["pair_id"] for part in (1, 2, 3)]
+        assert sorted(pd.concat(parts)) == sorted(names)
+        assert min(map(len, parts)) > num_pairs / 4
+        digests = [hashlib.md5(name.encode()).digest() for name in names]
+        numbers = [int.from_bytes(digest[8:], "little") for digest in digests]
+        assert list(parts[1]) == [n for n, number in zip(names, numbers, strict=True) if number % 3 == 1]
 
-    names[-1] = names[0]
-    tables.write_table(url, table.assign(pair_id=names))
-    with pytest.raises(ValueError, match="1 rows whose pair_id an earlier row has, for example 'p0'"):
-        open_index(url)
-    tables.write_table(url, table.assign(ir_url=[*table["ir_url"][:-1], ""]))
-    with pytest.raises(ValueError, match="1 rows without ir_url"):
-        open_index(url)
+        names[-1] = names[0]
+        tables.write_table(url, table.assign(pair_id=names))
+        with pytest.raises(ValueError, match="1 rows whose pair_id an earlier row has, for example 'p0'"):
+            opened(database, url)
+        tables.write_table(url, table.assign(ir_url=[*table["ir_url"][:-1], ""]))
+        with pytest.raises(ValueError, match="1 rows without ir_url"):
+            opened(database, url)
+
+
+def test_a_column_that_sql_cannot_tell_from_another_is_refused(tmp_path):
+    row = pd.DataFrame({"pair_id": ["a"], "ir_url": ["i"], "vis_url": ["v"], "Site": [1], "site": [2]})
+    for name in ("pairs.parquet", "pairs.csv"):
+        tables.write_table(str(tmp_path / name), row)
+        with pytest.raises(ValueError, match="'Site' and 'site', which SQL takes for one"):
+            load_index(str(tmp_path / name))
+
+
+def test_a_column_of_any_name_is_carried(tmp_path):
+    odd = {'say "x"; drop table pairs': [1], "$folder": [2], "é\n": [3], "rows": [4]}
+    row = pd.DataFrame({"pair_id": ["a"], "ir_url": ["i"], "vis_url": ["v"], **odd})
+    tables.write_table(str(tmp_path / "it's [a] *.parquet"), row)
+    table, _ = load_index(str(tmp_path / "it's [a] *.parquet"))
+    assert {name: list(table[name]) for name in odd} == odd
 
 
 def test_folders_without_a_common_name_say_so(tmp_path):

@@ -1,16 +1,17 @@
 """Storage on local folders and on a real S3 server: the same behaviour on both."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pytest
 import xarray as xr
 import zarr
 
 from cluster.storage import fused_store, objects, tables, urls
 from cluster.storage.s3 import S3_OPTIONS, filesystem
+from cluster.storage.tables import Database
 from cluster.storage.urls import StorageError
 
 
@@ -68,38 +69,68 @@ def test_a_table_comes_back_from_a_file_and_from_a_folder_of_parts(root):
     pd.testing.assert_frame_equal(back.reset_index(drop=True), frame, check_dtype=False)
 
 
-def test_a_long_table_is_written_and_read_slice_by_slice(root):
-    num_rows = 2 * tables.ROWS_PER_GROUP + 7
-    numbers = pd.Series(np.arange(num_rows), dtype="Int64").mask(np.arange(num_rows) < 1500)
-    whole = pd.DataFrame({"name": [f"é{n}" for n in range(num_rows)], "number": numbers})
-    url = urls.join_url(root, "table.parquet")
-    frames = [whole[:0], *(whole[n : n + 777] for n in range(0, num_rows, 777))]
-    tables.write_slices(url, iter(frames))
-    pd.testing.assert_frame_equal(tables.read_table(url), whole, check_dtype=False)
-    empty, *slices = tables.read_slices(url)
-    assert len(empty) == 0 and max(map(len, slices)) <= tables.SLICE_ROWS
-    types = {tuple(frame.dtypes) for frame in slices}  # one, though the first has nulls only
-    assert types == {tuple(empty.dtypes)}
-    pd.testing.assert_frame_equal(pd.concat(slices, ignore_index=True), whole, check_dtype=False)
-
-    def broken():
-        yield whole[:10]
-        raise StorageError("the ledger can't be read")
-
-    before = objects.list_files(root)
-    with pytest.raises(StorageError, match="the ledger"):
-        tables.write_slices(url, broken())
+def test_a_table_of_sql_is_put_whole_or_not_at_all(root):
+    url = urls.join_url(root, "it's a table.parquet")
+    with Database() as database:
+        database.write("select range as number from range(100000)", url)
+        assert list(tables.read_table(url)["number"]) == list(range(100_000))
+        before = objects.list_files(root)
+        with pytest.raises(Exception, match="no number"):
+            database.write("select error('no number') as number", url)
     assert objects.list_files(root) == before  # the old table, and nothing beside it
+
+
+def test_rows_come_back_from_the_files_that_tasks_read(root):
+    frame = pd.DataFrame({"pair_id": [f"é\n{n}" for n in range(10)], "score": [0.5, None] * 5})
+    with Database() as database:
+        database.add("pairs", frame)
+        prefix = urls.join_url(root, "todo")
+        named = database.write_blocks("from pairs order by score, pair_id desc", prefix, 4)
+        assert database.write_blocks("from pairs limit 0", f"{prefix}-none", 4) == []
+    assert [len(tables.read_blocks([url])) for url in named] == [4, 4, 2]
+    expected = frame.sort_values(["score", "pair_id"], ascending=[True, False])
+    assert tables.read_blocks(named)["pair_id"].to_pylist() == list(expected["pair_id"])
+
+
+def test_rows_that_come_one_by_one_are_held_in_part_and_arrive_in_full():
+    rows = ((f"p{number}", number) for number in range(2 * tables.ROWS_AT_ONCE + 7))
+    with Database() as database:
+        database.add_rows("listed", {"name": "str", "number": "int64"}, rows)
+        assert database.first("select count(*), max(number), count(distinct name) from listed") == (
+            2 * tables.ROWS_AT_ONCE + 7, 2 * tables.ROWS_AT_ONCE + 6, 2 * tables.ROWS_AT_ONCE + 7
+        )  # fmt: skip
+        batches = list(database.batches("select number from listed order by number"))
+        assert list(map(len, batches)) == [tables.ROWS_AT_ONCE, tables.ROWS_AT_ONCE, 7]
+        assert batches[2][6] == {"number": 2 * tables.ROWS_AT_ONCE + 6}
 
 
 def test_parts_may_lack_a_column_and_two_columns_of_one_name_are_refused(tmp_path):
     for number, frame in enumerate([pd.DataFrame({"a": [1]}), pd.DataFrame({"b": ["x"], "a": [2]})]):
         tables.write_table(f"{tmp_path}/folder/part-{number}.parquet", frame)
-    rows = pd.concat(tables.read_slices(f"{tmp_path}/folder"), ignore_index=True)
+    rows = tables.read_table(f"{tmp_path}/folder")
     assert list(rows["a"]) == [1, 2] and rows["b"].isna().tolist() == [True, False]
     (tmp_path / "twice.csv").write_text("a,a\n1,2\n")
-    with pytest.raises(StorageError, match="duplicate field names"):
-        tables.read_slices(f"{tmp_path}/twice.csv")
+    with pytest.raises(StorageError, match="two columns are named 'a' and 'a'"):
+        tables.read_table(f"{tmp_path}/twice.csv")
+
+
+def test_a_file_is_put_with_the_permissions_of_the_umask_which_stays_as_it_was(tmp_path):
+    before = os.umask(0o027)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda n: objects.put_bytes(f"{tmp_path}/{n}", b"x"), range(200)))
+        assert os.umask(0o027) == 0o027
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o640}
+
+
+def test_a_listing_of_many_pages_is_whole(s3):
+    names = [f"{number:05d}" for number in range(2100)]  # a page holds a thousand
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(lambda name: objects.put_bytes(f"{s3}/many/{name}", b"x"), names))
+    objects.put_bytes(f"{s3}/many-others", b"x")
+    assert [file.path for file in objects.list_files(f"{s3}/many")] == names
 
 
 def test_bytes_that_are_no_table_are_named(root):
@@ -115,7 +146,7 @@ def test_fused_pixels_come_back_through_zarr_and_xarray(tmp_path, shape, dtype):
     store = str(tmp_path / "fused.zarr")
     pixels = (np.random.default_rng(0).random(shape) * 200).astype(dtype)
     fused_store.create_store(store, {"fingerprint": {"a": 1}})
-    fused_store.create_parent_groups(store, ["night/7"])
+    fused_store.create_groups(store, ["night"])
     for _ in range(2):  # running twice leaves the same
         written = fused_store.write_fused(store, "night/7", pixels, {"pair_id": "night/7"})
     assert written > 0
@@ -167,7 +198,7 @@ def test_deleting_a_pair_leaves_the_pairs_below_and_beside_it(where, tmp_path, r
     fused_store.delete_fused(store, "a/b")
     np.testing.assert_array_equal(fused_store.read_fused(store, "a/b.c"), pixels)
     fused_store.delete_fused(store, "a/b.c")
-    assert objects.list_parts(f"{store}/a/b") == objects.list_parts(f"{store}/a/b.c") == []
+    assert list(objects.find_files(f"{store}/a/b")) == list(objects.find_files(f"{store}/a/b.c")) == []
 
 
 def test_what_is_no_file_is_refused_and_nobody_waits_for_it(tmp_path):
@@ -234,45 +265,3 @@ def test_a_loop_of_links_ends_and_a_dangling_link_is_listed(tmp_path):
     (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere")
     files = objects.list_files(str(tmp_path))
     assert [(file.path, file.size) for file in files] == [("gone.png", -1), ("sub/a.png", 1)]
-
-
-@pytest.mark.parametrize(
-    "num_rows, sizes", [(0, []), (3, [3]), (10, [4, 4, 2]), (3001, [1001, 1001, 999])]
-)
-def test_rows_come_back_from_their_blocks(num_rows, sizes):
-    frame = pd.DataFrame(
-        {
-            "pair_id": [f"é\n{number}" for number in range(num_rows)],
-            "score": [None if number % 3 else number / 7 for number in range(num_rows)],
-            "window": range(num_rows),
-        }
-    ).astype({"pair_id": "str", "score": "float64"})
-    frames = [frame.iloc[begin : begin + 700] for begin in range(0, num_rows, 700)]
-    blocks = tables.packed_blocks(frames, num_rows, least=4, most_blocks=3)
-    rows = [tables.unpack_rows(block).to_pylist() for block in blocks]
-    assert [len(block) for block in blocks] == [1] * len(sizes)
-    assert [len(block) for block in rows] == sizes
-    expected = frame.astype(object).where(frame.notna(), None).to_dict("records")
-    assert [row for block in rows for row in block] == expected
-    if blocks:
-        assert tables.unpack_rows(pa.concat_tables(blocks)).to_pylist() == expected
-
-
-@pytest.mark.parametrize("rows_per_frame", [10, 1000])
-def test_the_rows_of_a_large_archive_wait_in_a_fifth_of_their_text(rows_per_frame):
-    names = [f"flight-{number // 1000:04d}/frame-{number:07d}" for number in range(20_000)]
-    named = {side: [f"s3://archive/{side}/{name}.png" for name in names] for side in ("ir", "vis")}
-    frame = pd.DataFrame({"pair_id": names, **named})
-    frames = (
-        frame.iloc[begin : begin + rows_per_frame] for begin in range(0, len(frame), rows_per_frame)
-    )
-    blocks = tables.packed_blocks(frames, len(frame), least=4, most_blocks=256)
-    assert sum(block.nbytes for block in blocks) < frame.map(len).to_numpy().sum() / 5
-
-
-def test_plain_rows_are_of_pandas_own_types(tmp_path):
-    url = str(tmp_path / "table.parquet")
-    frame = pd.DataFrame({"name": ["a", None], "count": [1, 2], "share": [0.5, None]})
-    tables.write_table(url, frame)
-    plain = tables.plain(tables.read_slices(url))
-    pd.testing.assert_frame_equal(plain, frame)

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 from cluster.archive.keys import partition_of
+
 from cluster.archive.pair_index import load_index
 from cluster.storage import objects, urls
 from tests.e2e.archives import ROOT, check_pixels, fuse_arguments, read_metrics, run_job, write_archive
@@ -30,7 +31,7 @@ def test_two_partitions_fuse_side_by_side_and_a_run_over_everything_writes_the_t
     assert [run.returncode for run in runs] == [0, 0], said
     for size, (text, _) in zip(sizes, said, strict=True):
         assert f"{size} fused" in text
-    assert not objects.list_parts(f"{output}/metrics.parquet")
+    assert not list(objects.find_files(f"{output}/metrics.parquet"))
     whole = run_job("fuse_archive", *arguments)
     assert whole.returncode == 0, whole.stderr
     assert "nothing left to do" in whole.stdout and "13 = 12 fused + 1 rejected" in whole.stdout
