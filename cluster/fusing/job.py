@@ -12,7 +12,6 @@ import secrets
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
@@ -42,6 +41,7 @@ from cluster.fusing.steps.read import read_window
 from cluster.fusing.steps.write import write_window
 from cluster.fusing.summary import Summary, judge, summarise
 from cluster.storage import fused_store, objects, tables, urls
+from cluster.storage.config_urls import with_absolute_urls
 from cluster.text import units
 from cluster.text.plain_text import one_line
 from cluster.text.run_log import RunLog
@@ -77,7 +77,7 @@ def fuse_archive(config: FuseConfig) -> Summary:
     run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
     log = RunLog(run_id, as_json=config.log_format == "json")
     try:
-        return _fuse_archive(_absolute(config), log)
+        return _fuse_archive(with_absolute_urls(config), log)
     except (Exception, KeyboardInterrupt) as error:
         log.say("failed", error=one_line(error) or type(error).__name__)  # people read it from the job
         raise
@@ -255,7 +255,7 @@ class _Run:
         from cluster.runtime.session import ray_session
         from cluster.runtime.telemetry import RunMetrics
 
-        with ray_session(config.ray_address, wanted * config.num_actors) as cluster_cpus:
+        with ray_session(wanted * config.num_actors) as cluster_cpus:
             claim = actor_claim(cluster_cpus, config.num_actors, wanted)
             ledger_rows = self._dataset(index, todo, claim)
             shown = RunMetrics(self.log.run_id, len(todo), config.num_actors)
@@ -373,14 +373,6 @@ class _CountedAttempts:
     def end(self, keys: list[str]) -> None:
         """See cluster.fusing.steps.attempts; nobody waits for it."""
         self.counts.end.remote(keys)
-
-
-def _absolute(config: FuseConfig) -> FuseConfig:
-    """Return the config with local paths absolute: a worker's folder is another."""
-    names = ("output_url", "index_url", "ir_url", "vis_url", "checkpoint_url")
-    given: dict[str, Any] = {name: getattr(config, name) for name in names}
-    changed: Any = {name: urls.absolute_url(url) for name, url in given.items() if url}
-    return replace(config, **changed)
 
 
 def _open_index(config: FuseConfig) -> tuple[PairIndex, list[dict[str, Any]]]:

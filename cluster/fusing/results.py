@@ -28,6 +28,7 @@ from cluster.fusing.report import MetricsSeen
 from cluster.fusing.steps.rows import RANGES
 from cluster.fusing.summary import Summary
 from cluster.storage import objects, tables, urls
+from cluster.storage.config_urls import without_secrets
 from dmnet_core import __version__
 from dmnet_core.metrics import METRICS
 
@@ -87,16 +88,12 @@ def write_record(
     seconds: float,
 ) -> None:
     """Write OUT/runs/<run_id>.json."""
-    settings = {
-        name: urls.redact_url(value) if name.endswith("_url") and value else value
-        for name, value in asdict(config).items()
-    }
     record = {
         "run_id": run_id,
         "exit_reason": exit_reason,
         "seconds": round(seconds, 3),
         "counts": asdict(summary),
-        "config": settings,
+        "config": without_secrets(config),
         "fingerprint": {"digest": fingerprint.digest, **fingerprint.fields},
         "versions": {
             "dmnet-archive": __version__,
