@@ -7,12 +7,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from cluster.evaluating.config import EvaluateConfig  # noqa: E402
 from cluster.storage.urls import redact_url  # noqa: E402
-from cluster.text.job_main import parse_config, run  # noqa: E402
+from cluster.text.job_main import ON_RAY, parse_config, run  # noqa: E402
 from cluster.text.plain_text import printable  # noqa: E402
 
 NAME = "evaluate"
 DESCRIPTION = (
-    "Score the fused images of any number of methods over an archive, and print the table of means."
+    "Score the fused images of any number of methods over an archive, and print the table of means. "
+    f"{ON_RAY}"
 )
 
 

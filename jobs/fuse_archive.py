@@ -6,12 +6,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from cluster.fusing.config import FuseConfig  # noqa: E402
-from cluster.text.job_main import parse_config, run  # noqa: E402
+from cluster.text.job_main import ON_RAY, parse_config, run  # noqa: E402
 
 NAME = "fuse_archive"
 DESCRIPTION = (
     "Fuse an archive of paired infrared and visible images. The same command run again goes on: it "
-    "fuses only pairs that are new or whose images changed."
+    f"fuses only pairs that are new or whose images changed. {ON_RAY}"
 )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from cluster.storage.urls import redact_url  # noqa: E402
-from cluster.text.job_main import parse_config, run  # noqa: E402
+from cluster.text.job_main import ON_RAY, parse_config, run  # noqa: E402
 from cluster.text.plain_text import printable  # noqa: E402
 from cluster.text.units import table  # noqa: E402
 from cluster.training.config import TrainConfig  # noqa: E402
@@ -14,7 +14,7 @@ from cluster.training.config import TrainConfig  # noqa: E402
 NAME = "train_dmnet"
 DESCRIPTION = (
     "Train DMNet on pairs, by the paper's two stages. The same command run again goes on from the last "
-    "epoch."
+    f"epoch. {ON_RAY}"
 )
 
 

@@ -21,6 +21,11 @@ from cluster.text.plain_text import one_line
 C = TypeVar("C")
 DONE, PROBLEM, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
 """Exit codes of every job; an error with an `exit_code` of its own ends the job with that."""
+ON_RAY = (
+    "The job joins the Ray cluster that the environment variable RAY_ADDRESS names, as HOST:PORT; "
+    "without it, the job starts a Ray of its own on this machine."
+)
+"""Sentence for the description of a job that runs on Ray."""
 EXPECTED = {int: "a whole number", float: "a number", str: "text"}
 
 

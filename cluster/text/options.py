@@ -86,7 +86,9 @@ def check_options(config: Any) -> None:
     """Raise ValueError where a value of a config is not among its option's choices or bounds."""
     for of, told in options_of(config):
         given = getattr(config, of.name)
-        for value in given if isinstance(given, tuple) else () if given is None else (given,):
+        if given is None:
+            continue
+        for value in given if isinstance(given, tuple) else (given,):
             if told.choices and value not in told.choices:
                 raise ValueError(
                     f"{flag_of(of)} is {value!r}, expected one of {', '.join(told.choices)}"
