@@ -51,7 +51,8 @@ def main() -> None:
     def make(name: str, without: str) -> str:
         folder = given.output / name.replace(" ", "-")
         train = ["--index", *given.train, "--output", str(folder / "training"), *SETTINGS]
-        steps = ["--max-steps", str(given.max_steps), "--without", without, *train_on]
+        left_out = ["--without", without] if without else []
+        steps = ["--max-steps", str(given.max_steps), *left_out, *train_on]
         run_job("train_dmnet", *train, *steps)
         weights = str(folder / "training/dmnet.safetensors")
         run_job("fuse_archive", "--index", given.test, "--output", str(folder / "fused"),

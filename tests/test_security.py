@@ -168,7 +168,6 @@ def test_a_model_card_names_its_indexes_without_their_secrets():
         index_urls=("https://host/get?token=hunter2.parquet", "s3://K:hunter2@bucket/b.csv"),
         output_url="https://host/?token=hunter2",
         checkpoint_url="https://host/w.safetensors?token=hunter2",
-        ray_address="ray://hunter2:1",
     )
     settings = _settings(config)
     assert settings["index_urls"] == ["get", "b.csv"]

@@ -1,24 +1,35 @@
-"""What `jobs/index_archive.py` is told."""
+"""Configurations of `jobs/index_archive.py` and `jobs/make_sample.py`: fields are options."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cluster.text.options import check_options, option
+
 
 @dataclass(frozen=True, kw_only=True)
 class IndexConfig:
-    """What `jobs/index_archive.py` is told."""
+    """Configuration of `jobs/index_archive.py`: the parser is made from these fields."""
 
-    ir_url: str
-    """Prefix of the infrared images: a folder or s3://bucket/prefix."""
-    vis_url: str
-    """Prefix of the visible images."""
-    output_url: str
-    """The Parquet file to write; the table of unmatched names goes beside it."""
-    ir_pattern: str = "{id}"
-    """How an infrared file's relative path without extension spells the pair_id, e.g. "{id}_ir"."""
-    vis_pattern: str = "{id}"
-    """The same for the visible file, e.g. "{id}_rgb"."""
+    # fmt: off
+    ir_url: str = option("Folder or s3:// prefix of the infrared images.", "input", metavar="URL")
+    vis_url: str = option("Folder or s3:// prefix of the visible images.", "input", metavar="URL")
+    ir_pattern: str = option(
+        "How the path of an infrared image below --ir, without its extension, spells the pair_id: "
+        "{id}_ir where bridge_ir.png is the infrared image of the pair bridge.",
+        "input", default="{id}", metavar="TEXT",
+    )
+    vis_pattern: str = option(
+        "How the path of a visible image below --vis, without its extension, spells the pair_id: "
+        "{id}_rgb where bridge_rgb.png is the visible image of the pair bridge.",
+        "input", default="{id}", metavar="TEXT",
+    )
+    output_url: str = option(
+        "Pair index to write, a name that ends in .parquet or .csv. The table of names without a "
+        "partner goes beside it, as NAME.unmatched.parquet.",
+        "output", metavar="FILE",
+    )
+    # fmt: on
 
     def __post_init__(self) -> None:
         for flag, pattern in (("--ir-pattern", self.ir_pattern), ("--vis-pattern", self.vis_pattern)):
@@ -29,5 +40,27 @@ class IndexConfig:
                 )
         if not self.output_url.endswith((".parquet", ".csv")):
             raise ValueError(
-                f"--output is {self.output_url!r}, expected a name ending in .parquet (or .csv)"
+                f"--output is {self.output_url!r}, expected a name that ends in .parquet or .csv"
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleConfig:
+    """Configuration of `jobs/make_sample.py`: the parser is made from these fields."""
+
+    # fmt: off
+    output_url: str = option(
+        "Folder or s3:// prefix that receives the images, below ir/ and vis/.", "output", metavar="URL"
+    )
+    num_pairs: int = option(
+        "Number of pairs to generate; the kinds of scene take turns.",
+        "content", default=12, metavar="N", bounds=(1, 10_000_000),
+    )
+    seed: int = option(
+        "Seed of the generator: the same seed gives the same images, another one other scenes.",
+        "content", default=0, metavar="N", bounds=(0, 2**31 - 1),
+    )
+    # fmt: on
+
+    def __post_init__(self) -> None:
+        check_options(self)

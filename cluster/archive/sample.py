@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from cluster.archive.config import SampleConfig
 from cluster.storage import objects, urls
 from dmnet_core.synthetic import KINDS, render_scene
 
@@ -35,48 +36,38 @@ class SampleReport:
 
 
 def write_sample_archive(
-    output_url: str,
-    num_pairs: int = 12,
-    seed: int = 0,
-    sizes: Sequence[tuple[int, int]] = SIZES,
+    config: SampleConfig, sizes: Sequence[tuple[int, int]] = SIZES
 ) -> SampleReport:
-    """Write ir/<kind>/NNN.png and vis/<kind>/NNN.png below `output_url`.
+    """Write ir/<kind>/NNN.png and vis/<kind>/NNN.png below the config's `output_url`.
 
     A file that already holds the same bytes is left alone, so that its etag stays and a second
     fusing run finds nothing changed.
 
     Args:
-        output_url: folder or s3:// prefix.
-        num_pairs: at least 1; the kinds of scene take turns.
-        seed: not negative; another seed gives other scenes.
-        sizes: (height, width) in pixels, taken in turn.
+        config: where to write, how many pairs, and the seed; the kinds of scene take turns.
+        sizes: (height, width) in pixels, taken in turn; at least one.
 
     Returns:
         What was written and the two prefixes to fuse.
 
     Raises:
-        ValueError: no pairs or no sizes asked for, a negative seed, or a size too small to render.
-        cluster.storage.objects.StorageError: the store cannot be reached.
+        ValueError: a size is too small to render.
+        cluster.storage.urls.StorageError: the store cannot be reached.
     """
-    if num_pairs < 1:
-        raise ValueError(f"--pairs is {num_pairs}, expected 1 or more: ask for at least one pair")
-    if seed < 0:
-        raise ValueError(f"--seed is {seed}, expected 0 or more: pass another seed")
-    if not sizes:
-        raise ValueError("sizes is empty, expected at least one (height, width): pass one")
+    assert sizes
     num_written = 0
-    for number in range(num_pairs):
+    for number in range(config.num_pairs):
         turn, kind_number = divmod(number, len(KINDS))
         kind, (height, width) = KINDS[kind_number], sizes[turn % len(sizes)]
-        ir, vis = render_scene(kind, seed * 100_000 + turn, height, width)
+        ir, vis = render_scene(kind, config.seed * 100_000 + turn, height, width)
         for side, image in (("ir", ir), ("vis", vis)):
-            url = urls.join_url(output_url, side, kind, f"{turn:03d}.png")
+            url = urls.join_url(config.output_url, side, kind, f"{turn:03d}.png")
             num_written += _put_if_changed(url, _encode_png(image))
     return SampleReport(
-        num_pairs=num_pairs,
+        num_pairs=config.num_pairs,
         num_written=num_written,
-        ir_url=urls.join_url(output_url, "ir"),
-        vis_url=urls.join_url(output_url, "vis"),
+        ir_url=urls.join_url(config.output_url, "ir"),
+        vis_url=urls.join_url(config.output_url, "vis"),
     )
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, cast
 
@@ -23,6 +23,7 @@ from cluster.evaluating import score_table
 from cluster.evaluating.config import REFERENCES, EvaluateConfig
 from cluster.evaluating.scoring import Method, score_pair
 from cluster.storage import fused_store, objects, tables, urls
+from cluster.storage.config_urls import with_absolute_urls, without_secrets
 from cluster.storage.tables import Database
 from cluster.text.units import duration
 from dmnet_core import __version__
@@ -60,16 +61,12 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
         ValueError, OSError: an input, a setting or a URL is wrong; one line, nothing was written.
     """
     start = time.monotonic()
-    config = replace(
-        config,
-        index_url=urls.absolute_url(config.index_url),
-        output_url=urls.absolute_url(config.output_url),
-    )
+    config = with_absolute_urls(config)
     check_range_policy(config.range_policy)
     pairs, num_unmatched = load_index(config.index_url)
     pairs = pairs.head(config.limit) if config.limit else pairs
     pairs = pairs.assign(set=pairs["set"].astype("str").fillna("") if "set" in pairs else "")
-    methods = [_find_method(name, url) for name, url in config.fused]
+    methods = [_find_method(name, url) for name, url in config.fused_urls]
     places, problems = _find_images(methods, pairs, limited=config.limit is not None)
     if config.references:
         methods += [Method(name, "reference", "") for name in REFERENCES]
@@ -92,7 +89,6 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
 
 def _find_method(name: str, url: str) -> Method:
     """Say what lies at a URL: an output of fuse_archive, its store, or a folder of images."""
-    url = urls.absolute_url(url)
     for store in (urls.join_url(url, "fused.zarr"), url):
         if fused_store.read_store_attributes(store) is not None:
             return Method(name, "store", store)
@@ -152,7 +148,7 @@ def _score(config: EvaluateConfig, rows: pd.DataFrame, methods: tuple[Method, ..
         "range_policy": config.range_policy,
         "max_pixels": config.max_pixels,
     }
-    with ray_session(config.ray_address, 0), Database() as database:
+    with ray_session(0), Database() as database:
         database.add("pairs", rows)
         # One CPU, one thread: pairs side by side need no threads within.
         with dataset_of(
@@ -195,13 +191,8 @@ def _write(
     tables.write_table(written["problems"], problems)
     objects.put_bytes(written["table"], score_table.markdown(means, heading, warning).encode())
     objects.put_bytes(written["csv"], score_table.csv(means, config.stretch).encode())
-    settings = asdict(config)
-    settings["fused"] = {name: urls.redact_url(url) for name, url in config.fused}
     record = {
-        "config": {
-            name: urls.redact_url(value) if name.endswith("_url") else value
-            for name, value in settings.items()
-        },
+        "config": without_secrets(config),
         "pairs": len(pairs),
         "names_without_a_partner": num_unmatched,
         "scored": scores["method"].value_counts().to_dict(),

@@ -1,73 +1,143 @@
-"""What `jobs/fuse_archive.py` is told."""
+"""Configuration of `jobs/fuse_archive.py`: each field is an option of the command line."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cluster.text.options import check_choice, check_range
+from cluster.text.options import check_index_name, check_options, option
 
-DEVICES = ("auto", "cpu")
-LOG_FORMATS = ("text", "json")
-PRECISIONS = ("fp32", "bf16", "fp16")
-OUTPUT_DTYPES = ("uint8", "uint16", "float32")
+
+def _partition(text: str) -> tuple[int, int]:
+    """Return (2, 4) of 2/4; which numbers are allowed is checked with the config."""
+    part, _, parts = text.partition("/")
+    try:
+        return int(part), int(parts)
+    except ValueError as error:
+        raise ValueError("K/N, two whole numbers, for example 1/4") from error
 
 
 @dataclass(frozen=True, kw_only=True)
 class FuseConfig:
-    """What `jobs/fuse_archive.py` is told."""
+    """Configuration of `jobs/fuse_archive.py`: the parser is made from these fields."""
 
-    output_url: str
-    """Folder or s3:// prefix of the output store."""
-    index_url: str | None = None
-    """Pair index (Parquet or CSV); either this or both prefixes."""
-    ir_url: str | None = None
-    """Prefix of the infrared images, where there is no index."""
-    vis_url: str | None = None
-    """Prefix of the visible images, where there is no index."""
-    checkpoint_url: str | None = None
-    """A .safetensors file of weights; None is the shipped one."""
-    num_actors: int = 1
-    """Actors that hold the network."""
-    gpus_per_actor: float = 0.0
-    """GPUs that each actor reserves; 0 runs on the CPU."""
-    cpus_per_actor: int = 2
-    """CPU threads of each actor that runs on the CPU."""
-    device: str = "auto"
-    """auto: CUDA where GPUs are reserved; cpu: the CPU all the same, to try a cluster's set-up."""
-    batch_size: int = 4
-    """Windows of one size that go through the network at once on a GPU; a CPU takes them singly."""
-    precision: str = "fp32"
-    """fp32, bf16 or fp16; the halves need a GPU."""
-    limit: int | None = None
-    """Fuse only the first this many pairs of the index."""
-    partition: tuple[int, int] | None = None
-    """(k, n): only the k-th of n parts of the index, for runs side by side into one output."""
-    range_policy: str = "auto"
-    """How source values map to [0, 1]: see dmnet_core.ranges."""
-    output_dtype: str = "uint8"
-    """uint8, uint16 or float32 of the fused array."""
-    max_pixels: int = 16_777_216
-    """Largest height x width that is decoded; larger pairs are rejected from their header."""
-    reprocess: bool = False
-    """Fuse again where the ledger holds another fingerprint, and try rejected pairs again."""
-    prune: bool = False
-    """Remove the results of pairs that are no longer in the index."""
-    verify: bool = False
-    """Look through the store, and fuse again what the ledger holds and the store lacks."""
-    wait: bool = False
-    """Wait for another run that writes the output; else that is an error."""
-    max_rejected: float = 1.0
-    """Largest share of rejected pairs with which the job still exits 0, in [0, 1]."""
-    dry_run: bool = False
-    """Print the plan and write nothing."""
-    log_format: str = "text"
-    """text for people, or json: one object a line, with the run's id."""
-    ray_address: str | None = None
-    """Ray cluster to join; None joins the submitting cluster or starts a local one."""
+    # fmt: off
+    index_url: str | None = option(
+        "Pair index of the archive, a Parquet or CSV file with the columns pair_id, ir_url and vis_url. "
+        "Give either --index, or both --ir and --vis.",
+        "input", default=None, metavar="URL",
+    )
+    ir_url: str | None = option(
+        "Folder or s3:// prefix of the infrared images. An infrared and a visible image make a pair "
+        "where their paths below --ir and --vis are equal, extensions aside.",
+        "input", default=None, metavar="URL",
+    )
+    vis_url: str | None = option(
+        "Folder or s3:// prefix of the visible images, whose paths below it are those of the infrared "
+        "images below --ir.",
+        "input", default=None, metavar="URL",
+    )
+    limit: int | None = option(
+        "Fuse only the first N pairs of the archive.",
+        "input", default=None, metavar="N", bounds=(1, 2**62), unset="all pairs",
+    )
+    partition: tuple[int, int] | None = option(
+        "Fuse only the pairs in the K-th of N parts of the archive, so that N runs can write into one "
+        "output side by side. The part of a pair follows from its pair_id.",
+        "input", default=None, metavar="K/N", parse=_partition, unset="the whole archive",
+    )
+    range_policy: str = option(
+        "Source values that become 0 and 1, found for each image by itself: auto takes 0 and 255 for "
+        "8-bit images and percentile for all others, dtype the limits of the integer type, minmax the "
+        "least and the greatest finite pixel, percentile the 0.1 and 99.9 percentile, and LOW:HIGH the "
+        "two numbers given, in the unit of the source.",
+        "input", flag="--range", default="auto", metavar="POLICY",
+    )
+    max_pixels: int = option(
+        "Largest image that is decoded, in pixels (height x width). A pair with a larger image is "
+        "rejected as its header is read.",
+        "input", default=16_777_216, metavar="N", bounds=(64, 2**31),
+    )
+
+    output_url: str = option(
+        "Folder or s3:// prefix that receives the fused arrays, the tables and the run records.",
+        "output", metavar="URL",
+    )
+    output_dtype: str = option(
+        "Data type of the fused arrays: uint8 (0 to 255), uint16 (0 to 65535) or float32 (0 to 1).",
+        "output", flag="--dtype", default="uint8", choices=("uint8", "uint16", "float32"),
+    )
+
+    checkpoint_url: str | None = option(
+        "Weights of the network, a .safetensors file written by train_dmnet.",
+        "network", default=None, metavar="URL", unset="the weights that come with the package",
+    )
+    precision: str = option(
+        "Number format in which the network computes; bf16 and fp16 need a GPU.",
+        "network", default="fp32", choices=("fp32", "bf16", "fp16"),
+    )
+
+    num_actors: int = option(
+        "Number of actors that fuse side by side, each a process with its own copy of the network.",
+        "resources", default=1, metavar="N", bounds=(1, 100_000),
+    )
+    gpus_per_actor: float = option(
+        "Number of GPUs that each actor reserves: 0 runs the network on the CPU, and a fraction lets "
+        "several actors share one GPU.",
+        "resources", default=0.0, metavar="X", bounds=(0, 64),
+    )
+    cpus_per_actor: int = option(
+        "Number of CPU threads of each actor whose network runs on the CPU.",
+        "resources", default=2, metavar="N", bounds=(1, 1024),
+    )
+    device: str = option(
+        "Device of the network: auto takes a GPU where --gpus-per-actor reserves one; cpu takes the "
+        "CPU all the same, which tries a cluster's set-up on nodes that only claim to have GPUs.",
+        "resources", default="auto", choices=("auto", "cpu"),
+    )
+    batch_size: int = option(
+        "Number of pairs of one image size that go through the network at once on a GPU; on a CPU they "
+        "go one by one.",
+        "resources", default=4, metavar="N", bounds=(1, 4096),
+    )
+
+    reprocess: bool = option(
+        "Fuse again the pairs whose results were made with other weights or settings, and try rejected "
+        "pairs again.",
+        "what to do again", default=False,
+    )
+    verify: bool = option(
+        "List the fused arrays first, and fuse again the pairs that the ledger calls done and whose "
+        "arrays are missing or incomplete.",
+        "what to do again", default=False,
+    )
+    prune: bool = option(
+        "Remove the fused arrays of pairs that are no longer in the archive.",
+        "what to do again", default=False,
+    )
+
+    wait: bool = option(
+        "Wait while another run writes the same output, instead of ending with exit code 3.",
+        "running", default=False,
+    )
+    dry_run: bool = option(
+        "Print how many pairs would be fused, fused again or removed and how much memory an actor needs, "
+        "and write nothing.",
+        "running", default=False,
+    )
+    max_rejected: float = option(
+        "Largest share of rejected pairs, from 0 to 1, with which the job still ends with exit code 0.",
+        "running", default=1.0, metavar="SHARE", bounds=(0, 1),
+    )
+    log_format: str = option(
+        "Format of the lines on standard output: text for people, or json for a log store, one object "
+        "a line with the time, the run_id and the event.",
+        "running", default="text", choices=("text", "json"),
+    )
+    # fmt: on
 
     @property
     def on_cuda(self) -> bool:
-        """Whether the actors run on GPUs."""
+        """Whether the network runs on GPUs."""
         return self.device == "auto" and self.gpus_per_actor > 0
 
     def __post_init__(self) -> None:
@@ -75,20 +145,9 @@ class FuseConfig:
             raise ValueError("give either --index FILE, or both --ir URL and --vis URL")
         if self.index_url is None and (self.ir_url is None or self.vis_url is None):
             raise ValueError("only one of --ir and --vis was given, expected both")
-        if self.index_url is not None and not self.index_url.endswith((".parquet", ".csv")):
-            raise ValueError(f"--index is {self.index_url!r}, expected a name in .parquet or .csv")
-        check_choice("--precision", self.precision, PRECISIONS)
-        check_choice("--dtype", self.output_dtype, OUTPUT_DTYPES)
-        check_range("--actors", self.num_actors, 1, 100_000)
-        check_range("--gpus-per-actor", self.gpus_per_actor, 0, 64)
-        check_range("--cpus-per-actor", self.cpus_per_actor, 1, 1024)
-        check_range("--batch-size", self.batch_size, 1, 4096)
-        check_range("--max-rejected", self.max_rejected, 0, 1)
-        check_range("--max-pixels", self.max_pixels, 64, 2**31)
-        if self.limit is not None:
-            check_range("--limit", self.limit, 1, 2**62)
-        check_choice("--device", self.device, DEVICES)
-        check_choice("--log-format", self.log_format, LOG_FORMATS)
+        if self.index_url is not None:
+            check_index_name(self.index_url)
+        check_options(self)
         if self.partition is not None:
             part, parts = self.partition
             if not 1 <= part <= parts <= 10_000:

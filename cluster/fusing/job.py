@@ -11,7 +11,6 @@ from __future__ import annotations
 import secrets
 import time
 from contextlib import suppress
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,6 +26,7 @@ from cluster.fusing.preview import write_preview
 from cluster.fusing.results import metric_means, write_record, write_tables
 from cluster.fusing.summary import Summary, judge, summarise
 from cluster.storage import fused_store, objects, urls
+from cluster.storage.config_urls import with_absolute_urls
 from cluster.storage.tables import Database
 from cluster.text.plain_text import one_line
 from cluster.text.run_log import RunLog
@@ -49,7 +49,7 @@ def fuse_archive(config: FuseConfig) -> Summary:
     log = RunLog(run_id, as_json=config.log_format == "json")
     try:
         with Database() as database:
-            return _fuse_archive(_Run(_absolute(config), log, database))
+            return _fuse_archive(_Run(with_absolute_urls(config), log, database))
     except (Exception, KeyboardInterrupt) as error:
         log.say("failed", error=one_line(error) or type(error).__name__)  # people read it from the job
         raise
@@ -167,7 +167,7 @@ class _Run:
         stream.create_groups(self.database, self.output.store)
         progress = report.Progress(plan.num_todo, self.log)
         self.has_new_pixels = True
-        with ray_session(config.ray_address, stream.actor_cpus(config) * config.num_actors) as cpus:
+        with ray_session(stream.actor_cpus(config) * config.num_actors) as cpus:
             shown = RunMetrics(self.log.run_id, plan.num_todo, config.num_actors)
             batches = stream.fused(
                 self.database, config, self.output, self.log.run_id, self.fingerprint, cpus
@@ -218,14 +218,6 @@ class _Run:
     def _subtract(self) -> Plan:
         config, digest = self.config, self.fingerprint.digest
         return make_plan(self.database, digest, config.limit, retry_rejected=config.reprocess)
-
-
-def _absolute(config: FuseConfig) -> FuseConfig:
-    """Return the config with local paths absolute: a worker's folder is another."""
-    names = ("output_url", "index_url", "ir_url", "vis_url", "checkpoint_url")
-    given: dict[str, Any] = {name: getattr(config, name) for name in names}
-    changed: Any = {name: urls.absolute_url(url) for name, url in given.items() if url}
-    return replace(config, **changed)
 
 
 def _load_checkpoint(config: FuseConfig) -> Checkpoint:

@@ -39,6 +39,9 @@ Holder = dict[str, Any]
 class LeaseHeld(ValueError):
     """Another run holds the output."""
 
+    exit_code = 3
+    """Exit code of a job that ends by this error, so that a script can tell it from wrong input."""
+
 
 class LeaseLost(ValueError):
     """Another run has taken the output over, since this one's heartbeat stood still."""

@@ -18,6 +18,7 @@ from cluster.fusing.plan import Fingerprint
 from cluster.fusing.steps.rows import RANGES
 from cluster.fusing.summary import Summary
 from cluster.storage import objects, urls
+from cluster.storage.config_urls import without_secrets
 from cluster.storage.tables import Database, quoted
 from dmnet_core import __version__
 from dmnet_core.metrics import METRICS
@@ -76,16 +77,12 @@ def write_record(
     seconds: float,
 ) -> None:
     """Write OUT/runs/<run_id>.json: that it is there with `finished` says that all the rest is."""
-    settings = {
-        name: urls.redact_url(value) if name.endswith("_url") and value else value
-        for name, value in asdict(config).items()
-    }
     record = {
         "run_id": run_id,
         "exit_reason": exit_reason,
         "seconds": round(seconds, 3),
         "counts": asdict(summary),
-        "config": settings,
+        "config": without_secrets(config),
         "fingerprint": {"digest": fingerprint.digest, **fingerprint.fields},
         "versions": {
             "dmnet-archive": __version__,

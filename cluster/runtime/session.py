@@ -34,16 +34,15 @@ READ_AHEAD = 2.0
 
 
 @contextmanager
-def ray_session(address: str | None, actor_cpus: float) -> Iterator[float]:
+def ray_session(actor_cpus: float) -> Iterator[float]:
     """Start a local Ray or join a cluster; yield the CPUs that it has.
 
-    Joins where an address is given, where RAY_ADDRESS is set and within a Ray job.
+    A cluster is joined where RAY_ADDRESS names one, which Ray itself sets within a Ray job.
 
     Args:
-        address: of a cluster, or None.
         actor_cpus: CPUs that all actors together will claim; a local Ray is made large enough.
     """
-    address = address or os.environ.get("RAY_ADDRESS")
+    address = os.environ.get("RAY_ADDRESS") or None
     options: dict[str, Any] = {"runtime_env": _runtime_env(joins=address is not None)}
     if address is None:
         cpus = max(MIN_LOCAL_CPUS, os.cpu_count() or 1, int(actor_cpus) + SPARE_CPUS)

@@ -1,108 +1,148 @@
-"""What `jobs/train_dmnet.py` is told."""
+"""Configuration of `jobs/train_dmnet.py`: each field is an option of the command line."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cluster.text.options import check_choice, check_range
+from cluster.text.options import check_index_name, check_options, option
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """What `jobs/train_dmnet.py` is told; the defaults are the paper's, where it says."""
+    """Configuration of `jobs/train_dmnet.py`; defaults are the paper's where it prints a value."""
 
-    index_urls: tuple[str, ...]
-    """Pair indexes (Parquet or CSV), taken together."""
-    output_url: str
-    """Folder or s3:// prefix of the training; a run goes on from what it finds there."""
-    preset: str = "compact"
-    """compact or paper."""
-    without: tuple[str, ...] = ()
-    """Ablations: of dtb, dib, dm, csab and two-stage."""
-    checkpoint_url: str | None = None
-    """Weights to begin with; None begins with random ones."""
-    epochs: tuple[int, int] = (15, 30)
-    """Of stage I and stage II; 0 leaves a stage out."""
-    crops_per_pair: int = 1
-    """Crops of each pair an epoch."""
-    crop_sides: tuple[int, ...] = (128,)
-    """Pixels; one of them is drawn each step, since the network takes statistics over its input."""
-    batch_size: int = 8
-    """Crops a step at the first crop side, over all workers; other sides get as many pixels."""
-    vary_tones: bool = False
-    """Whether half of the crops get another tone curve: see dmnet_core.augment."""
-    learning_rate: float = 1e-4
-    """Adam's, at its peak."""
-    schedule: str = "constant"
-    """constant, or cosine: down to a fiftieth over the training."""
-    warm_up: int = 0
-    """Steps in which the learning rate rises to its peak."""
-    clip: float = 0.0
-    """Largest norm of the gradient; 0 leaves it as it is."""
-    ema: float = 0.0
-    """Decay of the weights' running average, which is what is saved; 0 saves the weights."""
-    mu: float = 5.0
-    """Weight of 1 - SSIM in stage I, eq. (14)."""
-    lambda1: float = 1.0
-    """Weight of the infrared reconstruction in stage I, eq. (13)."""
-    lambda2: float = 10.0
-    """Weight of L_gd in stage II, eq. (18)."""
-    gradient: str = "sobel"
-    """Operator of L_gd: sobel, canny, log or roberts."""
-    bf16: bool = False
-    """Whether the network runs in bfloat16; weights and losses stay float32."""
-    max_steps: int | None = None
-    """Stop after this many steps; the stages share them as they share the epochs."""
-    max_minutes: float | None = None
-    """Stop after this much time, all runs together; the stages share it as they share the epochs."""
-    validation_pairs: int = 4
-    """Pairs held out, fused and scored after each epoch."""
-    seed: int = 0
-    """Seed of held-out pairs, crops, noise and first weights."""
-    num_workers: int = 1
-    """Processes that train, each on its share of a step's crops."""
-    cpus_per_worker: int = 2
-    """CPU threads of each."""
-    use_gpu: bool = False
-    """Whether each has a GPU."""
-    ray_address: str | None = None
-    """Ray cluster to join; None joins the submitting cluster or starts a local one."""
+    # fmt: off
+    index_urls: tuple[str, ...] = option(
+        "Pair indexes to train on, Parquet or CSV files with the columns pair_id, ir_url and vis_url; "
+        "several are taken together.",
+        "input", metavar="URL",
+    )
+    validation_pairs: int = option(
+        "Number of pairs that are not trained on, but fused and scored after each epoch.",
+        "input", default=4, metavar="N", bounds=(0, 64),
+    )
+
+    output_url: str = option(
+        "Folder or s3:// prefix that receives the weights, the history and the checkpoints. A training "
+        "goes on from what it finds there.",
+        "output", metavar="URL",
+    )
+
+    preset: str = option(
+        "Size of the network: compact has 4.26 million parameters, paper 386.25 million.",
+        "network", default="compact", choices=("compact", "paper"),
+    )
+    without: tuple[str, ...] = option(
+        "Parts that are left out of the network or its training, for ablations: dtb, dib, dm, csab or "
+        "two-stage (all epochs are then of stage II).",
+        "network", default=(), metavar="PART", choices=("dtb", "dib", "dm", "csab", "two-stage"),
+        unset="nothing is left out",
+    )
+    checkpoint_url: str | None = option(
+        "Weights to begin with, a .safetensors file written by train_dmnet; training stage II alone "
+        "(--epochs 0 N) begins with those of stage I.",
+        "network", default=None, metavar="URL", unset="random weights",
+    )
+
+    epochs: tuple[int, int] = option(
+        "Number of epochs of stage I and of stage II; 0 leaves a stage out.",
+        "length", default=(15, 30), metavar="N", bounds=(0, 1_000_000),
+    )
+    max_steps: int | None = option(
+        "Stop after N steps, which the stages share in the proportion of their epochs.",
+        "length", default=None, metavar="N", bounds=(1, 2**40), unset="no limit",
+    )
+    max_minutes: float | None = option(
+        "Stop after X minutes of training, all runs together, which the stages share in the proportion "
+        "of their epochs.",
+        "length", default=None, metavar="X", bounds=(0.01, 1e6), unset="no limit",
+    )
+
+    crop_sides: tuple[int, ...] = option(
+        "Sides of the square crops in pixels, multiples of 32. Where there are several, one is drawn "
+        "for each step.",
+        "crops", flag="--crop", default=(128,), metavar="PX", bounds=(32, 4096),
+    )
+    crops_per_pair: int = option(
+        "Number of crops that an epoch takes from each pair.",
+        "crops", default=1, metavar="N", bounds=(1, 100_000),
+    )
+    batch_size: int = option(
+        "Number of crops of the first side of --crop in a step, over all workers; a step of another "
+        "side has as many pixels.",
+        "crops", default=8, metavar="N", bounds=(1, 65_536),
+    )
+    vary_tones: bool = option(
+        "Give half of the crops a random tone curve, so that the network sees more kinds of exposure.",
+        "crops", default=False,
+    )
+    seed: int = option(
+        "Seed of the held-out pairs, the crops, the noise and the first weights.",
+        "crops", default=0, metavar="N", bounds=(0, 2**31 - 1),
+    )
+
+    learning_rate: float = option(
+        "Highest learning rate of Adam.",
+        "optimization", default=1e-4, metavar="X", bounds=(1e-9, 1),
+    )
+    schedule: str = option(
+        "Course of the learning rate: constant keeps it, cosine lets it fall to a fiftieth by the end "
+        "of the training.",
+        "optimization", default="constant", choices=("constant", "cosine"),
+    )
+    warm_up: int = option(
+        "Number of first steps in which the learning rate rises to its highest value.",
+        "optimization", default=0, metavar="N", bounds=(0, 2**40),
+    )
+    clip: float = option(
+        "Largest norm of the gradient, beyond which it is scaled down; 0 never scales it.",
+        "optimization", default=0.0, metavar="X", bounds=(0, 1e9),
+    )
+    ema: float = option(
+        "Decay of the weights' running average, which is then validated and saved in place of the "
+        "weights; 0 saves the weights themselves.",
+        "optimization", default=0.0, metavar="X", bounds=(0, 0.999999),
+    )
+    lambda2: float = option(
+        "Weight of the gradient loss L_gd in stage II, eq. (18) of the paper. A large one keeps the "
+        "contrast of both images, a small one takes the brighter of both.",
+        "optimization", default=10.0, metavar="X", bounds=(0, 1e9),
+    )
+    gradient: str = option(
+        "Edge operator of the gradient loss L_gd in stage II.",
+        "optimization", default="sobel", choices=("sobel", "canny", "log", "roberts"),
+    )
+    bf16: bool = option(
+        "Run the network in bfloat16; weights and losses stay float32.",
+        "optimization", default=False,
+    )
+
+    num_workers: int = option(
+        "Number of processes that train together, each on its share of the crops of a step.",
+        "resources", default=1, metavar="N", bounds=(1, 4096),
+    )
+    cpus_per_worker: int = option(
+        "Number of CPU threads of each worker.",
+        "resources", default=2, metavar="N", bounds=(1, 1024),
+    )
+    use_gpu: bool = option(
+        "Give each worker one GPU, and run the network there.",
+        "resources", flag="--gpu", default=False,
+    )
+    # fmt: on
 
     def __post_init__(self) -> None:
-        check_choice("--preset", self.preset, ("compact", "paper"))
-        check_choice("--schedule", self.schedule, ("constant", "cosine"))
-        check_choice("--gradient", self.gradient, ("sobel", "canny", "log", "roberts"))
-        for part in self.without:
-            check_choice("--without", part, ("dtb", "dib", "dm", "csab", "two-stage"))
         for url in self.index_urls:
-            if not url.endswith((".parquet", ".csv")):
-                raise ValueError(f"--index is {url!r}, expected a name in .parquet or .csv")
-        check_range("--epochs of a stage", min(self.epochs), 0, 1_000_000)
-        check_range("--epochs of both stages", sum(self.epochs), 1, 1_000_000)
-        check_range("--crop", min(self.crop_sides), 32, 4096)
-        check_range("--crop", max(self.crop_sides), 32, 4096)
+            check_index_name(url)
+        check_options(self)
+        if not sum(self.epochs):
+            raise ValueError("--epochs is 0 0, expected 1 or more in at least one of the stages")
         if any(side % 32 for side in self.crop_sides):
             raise ValueError(
                 f"--crop is {' '.join(map(str, self.crop_sides))}, expected multiples of 32 pixels"
             )
-        check_range("--crops-per-pair", self.crops_per_pair, 1, 100_000)
-        check_range("--batch-size", self.batch_size, 1, 65536)
-        check_range("--workers", self.num_workers, 1, 4096)
         if self.batch_size % self.num_workers:
             raise ValueError(
                 f"--batch-size is {self.batch_size}, expected a multiple of --workers "
                 f"({self.num_workers}): it counts the crops of all workers"
             )
-        check_range("--learning-rate", self.learning_rate, 1e-9, 1)
-        check_range("--ema", self.ema, 0, 0.999999)
-        check_range("--clip", self.clip, 0, 1e9)
-        check_range("--validation-pairs", self.validation_pairs, 0, 64)
-        check_range("--warm-up", self.warm_up, 0, 2**40)
-        for name in ("mu", "lambda1", "lambda2"):
-            check_range(f"--{name}", getattr(self, name), 0, 1e9)
-        check_range("--seed", self.seed, 0, 2**31 - 1)
-        check_range("--cpus-per-worker", self.cpus_per_worker, 1, 1024)
-        if self.max_steps is not None:
-            check_range("--max-steps", self.max_steps, 1, 2**40)
-        if self.max_minutes is not None:
-            check_range("--max-minutes", self.max_minutes, 0.01, 1e6)

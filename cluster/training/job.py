@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import json
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,6 +19,7 @@ import pandas as pd
 
 from cluster.archive.pair_index import URLS, load_index
 from cluster.storage import objects, s3, urls
+from cluster.storage.config_urls import with_absolute_urls, without_secrets
 from cluster.storage.tables import Database
 from cluster.training.config import TrainConfig
 from cluster.training.crops import crops_at, decode_pair
@@ -62,12 +63,7 @@ def train_dmnet(config: TrainConfig) -> TrainingReport:
     Raises:
         ValueError, OSError: an input, a setting or a URL is wrong; one line.
     """
-    config = replace(
-        config,
-        index_urls=tuple(urls.absolute_url(url) for url in config.index_urls),
-        output_url=urls.absolute_url(config.output_url),
-        checkpoint_url=config.checkpoint_url and urls.absolute_url(config.checkpoint_url),
-    )
+    config = with_absolute_urls(config)
     pairs = pd.concat([load_index(url)[0] for url in config.index_urls], ignore_index=True)
     pairs = pairs[["pair_id", "ir_url", "vis_url"]]
     held_out, rest = hold_out(pairs, config)
@@ -117,8 +113,8 @@ def _check_start(config: TrainConfig) -> None:
         alone = not config.epochs[0] and "two-stage" not in config.without
         if alone and not objects.exists(urls.join_url(config.output_url, "history.csv")):
             raise ValueError(
-                "stage 2 alone has nothing to begin with, expected the weights of stage 1: give "
-                "--checkpoint, or the --output where --stage 1 was trained, or --without two-stage"
+                "stage II alone (--epochs 0 N) has nothing to begin with, expected the weights of stage "
+                "I: give --checkpoint, or the --output where stage I was trained, or --without two-stage"
             )
         return
     from cluster.training.loop import network_config
@@ -139,9 +135,8 @@ def _check_start(config: TrainConfig) -> None:
 def _check_same_training(config: TrainConfig) -> None:
     """Refuse to go on with another training than the one that the output holds."""
     url = urls.join_url(config.output_url, "training.json")
-    wanted = {name: getattr(config, name) for name in FIXED}
-    wanted["index_urls"] = [urls.redact_url(index) for index in config.index_urls]
-    wanted = json.loads(json.dumps(wanted))
+    settings = without_secrets(config)
+    wanted = {name: settings[name] for name in FIXED}
     if not objects.exists(url):
         objects.put_bytes(url, json.dumps(wanted, indent=1).encode())
         return
@@ -166,7 +161,7 @@ def _run(
     from cluster.training.loop import train_loop
 
     claimed = config.num_workers * config.cpus_per_worker
-    with ray_session(config.ray_address, claimed):
+    with ray_session(claimed):
         ray.data.DataContext.get_current().execution_options.preserve_order = True  # the seed decides
         todo_url = urls.join_url(config.output_url, "todo")
         trained, num_pairs = _decode(pairs, "trained", f"{todo_url}-trained")

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from cluster.archive.contact_sheet import draw_sheet, draw_strip
 from cluster.storage import objects, urls
+from cluster.storage.config_urls import without_secrets
 from cluster.training.config import TrainConfig
 from cluster.training.crops import crop_batches, middle_of
 from dmnet_core import __version__
@@ -131,7 +132,7 @@ class _Worker:
         self._restore()
         self.share = self._agreed(self.progress.share(config))
         """How much is done, by the first worker's clock: all must take one rate, and end together."""
-        weights = LossWeights(config.mu, config.lambda1, config.lambda2, config.gradient)
+        weights = LossWeights(lambda2=config.lambda2, operator=config.gradient)
         # stage I leaves some parameters without a gradient
         self.loss = ray.train.torch.prepare_model(
             StageLoss(self.model, weights, bf16=config.bf16),
@@ -363,10 +364,10 @@ class _Worker:
 
 def _settings(config: TrainConfig) -> dict[str, Any]:
     """Return the settings without URLs' secrets and without what changes no weight."""
-    settings = asdict(config)
-    for name in ("ray_address", "output_url", "num_workers", "cpus_per_worker", "use_gpu"):
+    settings = without_secrets(config)
+    for name in ("output_url", "num_workers", "cpus_per_worker", "use_gpu"):
         del settings[name]
-    settings["index_urls"] = [urls.redact_url(url).rsplit("/", 1)[-1] for url in config.index_urls]
-    if config.checkpoint_url:
-        settings["checkpoint_url"] = urls.redact_url(config.checkpoint_url).rsplit("/", 1)[-1]
+    settings["index_urls"] = [url.rsplit("/", 1)[-1] for url in settings["index_urls"]]
+    if settings["checkpoint_url"]:
+        settings["checkpoint_url"] = settings["checkpoint_url"].rsplit("/", 1)[-1]
     return settings

@@ -30,7 +30,7 @@ class Actor:
     def ready(self):
         return True
 
-with session.ray_session(None, 1):
+with session.ray_session(1):
     actor = Actor.remote()
     ray.get(actor.ready.remote())
     print(local_only.LOCAL_TOKEN, ray.get_runtime_context().gcs_address, flush=True)
@@ -222,7 +222,7 @@ def test_no_secret_of_a_url_or_the_environment_stands_in_anything_that_the_jobs_
                 environment=rays),
         run_job(
             "train_dmnet", "--index", index, "--output", training, "--checkpoint", weights,
-            "--epochs", "0", "1", "--stage", "2", "--crop", "32", "--batch-size", "1",
+            "--epochs", "0", "1", "--crop", "32", "--batch-size", "1",
             "--validation-pairs", "0", environment=rays,
         ),
     ]  # fmt: skip

@@ -19,7 +19,7 @@ def shard(tmp_path_factory):
     names = write_archive(str(folder), 7)
     urls = [{f"{side}_url": f"{folder}/{side}/{name}.png" for side in ("ir", "vis")} for name in names]
     rows = [decode_pair({"pair_id": name, **pair}) for name, pair in zip(names, urls, strict=True)]
-    with ray_session(None, 1):
+    with ray_session(1):
         ray.data.DataContext.get_current().execution_options.preserve_order = True
         yield ray.data.from_items(rows, override_num_blocks=3).iterator()
 

@@ -248,11 +248,11 @@ def test_two_workers_have_the_mean_of_their_gradients():
 def test_a_training_on_s3_goes_on_there(s3):
     index = make_index(f"{s3}/archive", 4)
     arguments = ["--index", index, "--output", f"{s3}/training", *QUICK]
-    nothing = run_job("train_dmnet", *arguments, "--stage", "2")
+    nothing = run_job("train_dmnet", *arguments, "--epochs", "0", "1")
     assert nothing.returncode == 2 and "nothing to begin with" in nothing.stderr
-    first = run_job("train_dmnet", *arguments, "--epochs", "1", "2", "--stage", "1")
+    first = run_job("train_dmnet", *arguments, "--epochs", "1", "0")
     assert first.returncode == 0, first.stdout + first.stderr
-    again = run_job("train_dmnet", *arguments, "--epochs", "1", "2", "--stage", "2")
+    again = run_job("train_dmnet", *arguments, "--epochs", "0", "2")
     assert again.returncode == 0, again.stdout + again.stderr
     assert "epoch 2" in again.stdout and "epoch 1 " not in again.stdout
     history = read_history(f"{s3}/training")
@@ -269,7 +269,7 @@ def test_a_loss_that_is_not_finite_stops_with_its_step_and_pairs(tmp_path):
     (tmp_path / "nan.safetensors").write_bytes(save_checkpoint(model, {}))
     (tmp_path / "archive/ir/day/002.png").write_bytes(b"<html>")
     job = run_job(
-        "train_dmnet", "--index", index, "--output", str(tmp_path / "out"), "--stage", "2",
+        "train_dmnet", "--index", index, "--output", str(tmp_path / "out"), "--epochs", "0", "1",
         "--checkpoint", str(tmp_path / "nan.safetensors"), *QUICK, "--validation-pairs", "0",
     )  # fmt: skip
     assert job.returncode == 1, job.stdout + job.stderr
