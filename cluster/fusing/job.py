@@ -36,7 +36,6 @@ from cluster.fusing.plan import (
     make_plan,
     valid_since,
 )
-from cluster.fusing.steps.attempts import AttemptCounts
 from cluster.fusing.steps.fuse import FuseWindows
 from cluster.fusing.steps.read import read_window
 from cluster.fusing.steps.write import write_window
@@ -288,13 +287,14 @@ class _Run:
     def _dataset(self, index: PairIndex, todo: pd.DataFrame, actor_cpus: float) -> ray.data.Dataset:
         import ray.data
 
+        from cluster.fusing.shared_attempts import SharedAttempts
         from cluster.runtime.datasets import dataset_of
 
         config = self.config
         paths = (path for rows in self._windows(index, todo) for path in rows["zarr_path"])
         fused_store.create_parent_groups(self.output.store, paths)
         windows = self._windows(index, todo)
-        attempts = _CountedAttempts()
+        attempts = SharedAttempts()
         actor_options = {
             "checkpoint_url": config.checkpoint_url,
             "digest": self.fingerprint.fields["weights"],
@@ -348,31 +348,6 @@ def actor_bytes(model: DMNet, num_pixels: int) -> int:
     """Return about the most memory that an actor's process takes with an image of a size, on a CPU."""
     weights = sum(parameter.nbytes for parameter in model.parameters())
     return PROCESS_BYTES + weights + memory_bytes(model.config, num_pixels)
-
-
-class _CountedAttempts:
-    """The counts of AttemptCounts in an actor beside the driver, which outlives what it counts."""
-
-    def __init__(self) -> None:
-        import ray
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        self.counts = (
-            cast(Any, ray.remote(AttemptCounts))
-            .options(num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here)
-            .remote()
-        )
-
-    def begin(self, keys: list[str]) -> list[int]:
-        """See cluster.fusing.steps.attempts."""
-        import ray
-
-        return cast(list[int], ray.get(self.counts.begin.remote(keys)))
-
-    def end(self, keys: list[str]) -> None:
-        """See cluster.fusing.steps.attempts; nobody waits for it."""
-        self.counts.end.remote(keys)
 
 
 def _absolute(config: FuseConfig) -> FuseConfig:
