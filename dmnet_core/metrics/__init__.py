@@ -30,7 +30,7 @@ from dmnet_core.metrics.correlation import (
     sd_of,
     sum_of_correlations_of_differences,
 )
-from dmnet_core.metrics.images import check_images, to_levels
+from dmnet_core.metrics.images import check_images, round_levels
 from dmnet_core.metrics.information import (
     entropy,
     information_from_histograms,
@@ -117,7 +117,7 @@ def fusion_statistics(ir: Tensor, vis: Tensor, fused: Tensor, place: Place | Non
             f"fusion_statistics: the images are {tuple(ir.shape[2:])} and their place is {shape} "
             "pixels (height, width), expected the same: give the place of the array with its halo"
         )
-    levels = [to_levels(image) for image in (ir, vis, fused)]
+    levels = [round_levels(image) for image in (ir, vis, fused)]
     cores = [core_of(image, place) for image in levels]
     images = torch.cat([levels[2], *levels[:2]])[:, 0]  # (3 B, H, W)
     joint, wang = structure_statistics(images, place)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dmnet_core.metrics.correlation import moments, sd_of
-from dmnet_core.metrics.images import check_images, to_levels
+from dmnet_core.metrics.images import check_images, round_levels
 from dmnet_core.metrics.windows import Place, core_of
 
 
@@ -34,7 +34,7 @@ def standard_deviation(fused: Tensor) -> Tensor:
         ValueError: fused is not as said.
     """
     check_images("standard_deviation", fused=fused)
-    levels = to_levels(fused)
+    levels = round_levels(fused)
     return sd_of(moments(levels, levels, levels))
 
 
@@ -61,7 +61,7 @@ def spatial_frequency(fused: Tensor) -> Tensor:
     """
     check_images("spatial_frequency", fused=fused)
     height, width = fused.shape[2:]
-    return sf_of(sf_statistics(to_levels(fused), Place.whole(height, width)))
+    return sf_of(sf_statistics(round_levels(fused), Place.whole(height, width)))
 
 
 def average_gradient(fused: Tensor) -> Tensor:
@@ -88,7 +88,7 @@ def average_gradient(fused: Tensor) -> Tensor:
     """
     check_images("average_gradient", fused=fused)
     height, width = fused.shape[2:]
-    return ag_of(ag_statistics(to_levels(fused), Place.whole(height, width)))
+    return ag_of(ag_statistics(round_levels(fused), Place.whole(height, width)))
 
 
 def sf_statistics(fused: Tensor, place: Place) -> Tensor:

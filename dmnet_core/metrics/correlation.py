@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from dmnet_core.metrics.images import check_images, to_levels
+from dmnet_core.metrics.images import check_images, round_levels
 
 IR, VIS, FUSED = 0, 1, 2
 PIXELS_AT_ONCE = 2**16
@@ -45,7 +45,7 @@ def correlation_coefficient(ir: Tensor, vis: Tensor, fused: Tensor) -> Tensor:
         ValueError: an image is not as said.
     """
     check_images("correlation_coefficient", ir=ir, vis=vis, fused=fused)
-    return cc_of(moments(*map(to_levels, (ir, vis, fused))))
+    return cc_of(moments(*map(round_levels, (ir, vis, fused))))
 
 
 def sum_of_correlations_of_differences(ir: Tensor, vis: Tensor, fused: Tensor) -> Tensor:
@@ -72,7 +72,7 @@ def sum_of_correlations_of_differences(ir: Tensor, vis: Tensor, fused: Tensor) -
         ValueError: an image is not as said.
     """
     check_images("sum_of_correlations_of_differences", ir=ir, vis=vis, fused=fused)
-    return scd_of(moments(*map(to_levels, (ir, vis, fused))))
+    return scd_of(moments(*map(round_levels, (ir, vis, fused))))
 
 
 def moments(ir: Tensor, vis: Tensor, fused: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from dmnet_core.metrics.images import NUM_LEVELS, check_images, to_levels
+from dmnet_core.metrics.images import NUM_LEVELS, check_images, round_levels
 
 
 def joint_histogram(source: Tensor, fused: Tensor) -> Tensor:
@@ -100,7 +100,7 @@ def mutual_information(ir: Tensor, vis: Tensor, fused: Tensor) -> Tensor:
     """
     check_images("mutual_information", ir=ir, vis=vis, fused=fused)
     histograms = (
-        joint_histogram(to_levels(ir), to_levels(fused)),
-        joint_histogram(to_levels(vis), to_levels(fused)),
+        joint_histogram(round_levels(ir), round_levels(fused)),
+        joint_histogram(round_levels(vis), round_levels(fused)),
     )
     return information_from_histograms(*histograms)[1]

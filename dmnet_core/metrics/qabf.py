@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from dmnet_core.metrics.images import check_images, to_levels
+from dmnet_core.metrics.images import check_images, round_levels
 from dmnet_core.metrics.windows import ROWS, Place, core_of
 
 STRENGTH_GAIN, STRENGTH_SLOPE, STRENGTH_MIDDLE = 0.9994, -15.0, 0.5
@@ -45,7 +45,7 @@ def edge_preservation(ir: Tensor, vis: Tensor, fused: Tensor) -> Tensor:
         ValueError: an image is not as said.
     """
     check_images("edge_preservation", ir=ir, vis=vis, fused=fused)
-    levels = torch.cat([to_levels(image) for image in (ir, vis, fused)], dim=1)
+    levels = torch.cat([round_levels(image) for image in (ir, vis, fused)], dim=1)
     return qabf_of(qabf_statistics(levels, Place.whole(*ir.shape[2:])))
 
 

@@ -14,7 +14,7 @@ import math
 import torch
 from torch import Tensor
 
-from dmnet_core.metrics.images import MIDDLE, check_images, to_levels
+from dmnet_core.metrics.images import MIDDLE, check_images, round_levels
 from dmnet_core.metrics.windows import Level, Place, filter_fields, gaussian_kernel, make_level
 
 WINDOW, SIGMA = 11, 1.5
@@ -141,7 +141,7 @@ def wang_of(statistics: Tensor) -> Tensor:
 
 
 def _whole(ir: Tensor, vis: Tensor, fused: Tensor) -> tuple[Tensor, Place]:
-    images = torch.cat([to_levels(image) for image in (fused, ir, vis)])[:, 0]  # (3 B, H, W)
+    images = torch.cat([round_levels(image) for image in (fused, ir, vis)])[:, 0]  # (3 B, H, W)
     return images, Place.whole(*ir.shape[2:])
 
 

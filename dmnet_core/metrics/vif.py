@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dmnet_core.metrics.images import check_images, to_levels
+from dmnet_core.metrics.images import check_images, round_levels
 from dmnet_core.metrics.windows import Place, filter_fields, gaussian_kernel, make_level
 
 WINDOWS = (17, 9, 5, 3)
@@ -54,7 +54,7 @@ def visual_information_fidelity(ir: Tensor, vis: Tensor, fused: Tensor) -> Tenso
         ValueError: an image is not as said.
     """
     check_images("visual_information_fidelity", ir=ir, vis=vis, fused=fused)
-    images = torch.cat([to_levels(image) for image in (fused, ir, vis)])[:, 0]  # (3 B, H, W)
+    images = torch.cat([round_levels(image) for image in (fused, ir, vis)])[:, 0]  # (3 B, H, W)
     return vif_of(vif_statistics(images, Place.whole(*ir.shape[2:])))
 
 
