@@ -29,9 +29,9 @@ from cluster.training.config import TrainConfig
 from cluster.training.crops import crop_batches, middle_of
 from dmnet_core import __version__
 from dmnet_core.checkpoint import load_checkpoint, save_checkpoint
-from dmnet_core.inference import PreparedPair, fuse_prepared
+from dmnet_core.inference import PreparedPair, fuse_and_score
 from dmnet_core.losses import Chance, LossWeights, StageLoss
-from dmnet_core.metrics import METRICS, fusion_metrics
+from dmnet_core.metrics import METRICS
 from dmnet_core.model import DMNet, DMNetConfig
 from dmnet_core.ranges import from_unit
 
@@ -253,11 +253,8 @@ class _Worker:
         model = self._averaged().eval()
         rows, strips = [], []
         for name, pair in self.validation:
-            fused = fuse_prepared(model, [pair], pair_ids=[name])[0]
-            levels = [
-                torch.from_numpy(np.rint(image * 255))[None, None] for image in (pair.ir, pair.vis, fused)
-            ]
-            rows.append({key: float(value) for key, value in fusion_metrics(*levels).items()})
+            (fused,), metrics = fuse_and_score(model, [pair], pair_ids=[name])
+            rows.append({key: float(value) for key, value in metrics.items()})
             strips.append(
                 draw_strip([from_unit(i, "uint8") for i in (pair.ir, pair.vis, fused)], name)
             )
