@@ -57,7 +57,8 @@ def main():
     for size in arguments.sizes:
         height, width = map(int, size.split("x"))
         pair = prepare_pair(*render_scene("aerial", 0, height, width))
-        ir, vis = (to_levels(torch.from_numpy(image)[None, None]).round() for image in (pair.ir, pair.vis))
+        sides = (torch.from_numpy(image)[None, None] for image in (pair.ir, pair.vis))
+        ir, vis = (to_levels(image).round() for image in sides)
         images = (ir, vis, torch.maximum(ir, vis))
         table = {}
         for threads in (1, 2):
