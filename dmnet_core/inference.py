@@ -27,7 +27,7 @@ from dmnet_core.noise import pair_key, position_noise
 from dmnet_core.ranges import from_unit, to_unit, value_range
 
 MIN_SIDE = 8
-LIVE_MAPS = 20
+NUM_PEAK_MAPS = 20
 """Feature maps of each of the network's two widths that are alive at once. Measured: at most 18.5 with
 `compact` and 16.3 with `paper`, less for large images (benchmarks/memory.py)."""
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -207,7 +207,7 @@ def memory_bytes(config: DMNetConfig, num_pixels: int) -> int:
         num_pixels: height x width.
     """
     width = config.dim + config.unet_base / config.dm_stride**2
-    return int(LIVE_MAPS * 4 * width * num_pixels)
+    return int(NUM_PEAK_MAPS * 4 * width * num_pixels)
 
 
 def finish(

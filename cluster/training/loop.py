@@ -33,7 +33,7 @@ from cluster.training.progress import Progress, learning_rate, stage_at
 from dmnet_core import __version__
 from dmnet_core.checkpoint import load_checkpoint, save_checkpoint
 from dmnet_core.inference import PreparedPair, fuse_and_score
-from dmnet_core.losses import Chance, LossWeights, StageLoss
+from dmnet_core.losses import LossWeights, NoiseDraw, StageLoss
 from dmnet_core.metrics import METRICS
 from dmnet_core.model import DMNet, DMNetConfig
 from dmnet_core.ranges import from_unit
@@ -177,8 +177,8 @@ class _Worker:
             group["lr"] = learning_rate(config, self.progress.step, self.share)
         seed = np.random.SeedSequence((config.seed, self.progress.step, self.rank))
         generator = torch.Generator().manual_seed(int(seed.generate_state(1)[0]))
-        chance = Chance.draw(self.model, ir, generator)
-        parts = self.loss(self.stage, ir, vis, chance)
+        draw = NoiseDraw.draw(self.model, ir, generator)
+        parts = self.loss(self.stage, ir, vis, draw)
         if self._mean(float(parts["total"].isfinite())) < 1.0:
             return None
         self.optimizer.zero_grad(set_to_none=True)

@@ -51,5 +51,5 @@ def check_images(metric: str, **images: Tensor) -> None:
 
 
 def round_levels(image: Tensor) -> Tensor:
-    """Round to whole grey levels, halves to even: float32, which holds them exactly."""
+    """Round to integer grey levels, halves to even: float32, which holds them exactly."""
     return image.round().float()
