@@ -19,6 +19,7 @@ sys.path.insert(0, str(ROOT))
 
 from dmnet_core import metrics  # noqa: E402
 from dmnet_core.inference import prepare_pair  # noqa: E402
+from dmnet_core.levels import to_levels  # noqa: E402
 from dmnet_core.synthetic import render_scene  # noqa: E402
 
 SINGLE = {
@@ -56,7 +57,8 @@ def main():
     for size in arguments.sizes:
         height, width = map(int, size.split("x"))
         pair = prepare_pair(*render_scene("aerial", 0, height, width))
-        ir, vis = (torch.from_numpy(side * 255)[None, None].round() for side in (pair.ir, pair.vis))
+        sides = (torch.from_numpy(image)[None, None] for image in (pair.ir, pair.vis))
+        ir, vis = (to_levels(image).round() for image in sides)
         images = (ir, vis, torch.maximum(ir, vis))
         table = {}
         for threads in (1, 2):

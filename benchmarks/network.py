@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from dmnet_core.inference import fuse_prepared, prepare_pair  # noqa: E402
-from dmnet_core.losses import Chance, LossWeights, StageLoss  # noqa: E402
+from dmnet_core.losses import LossWeights, NoiseDraw, StageLoss  # noqa: E402
 from dmnet_core.model import DMNet, DMNetConfig  # noqa: E402
 from dmnet_core.synthetic import render_scene  # noqa: E402
 
@@ -57,8 +57,8 @@ def time_training(model, batch, device, precision, repeats):
     ir, vis = torch.rand(2, batch, 1, 128, 128, generator=generator).to(device)
 
     def step():
-        chance = Chance.draw(model, ir, generator)
-        total = loss(2, ir, vis, chance)["total"]
+        draw = NoiseDraw.draw(model, ir, generator)
+        total = loss(2, ir, vis, draw)["total"]
         optimizer.zero_grad(set_to_none=True)
         total.backward()
         optimizer.step()

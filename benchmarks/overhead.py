@@ -19,12 +19,13 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from cluster.archive.pair import read_images  # noqa: E402
 from cluster.archive.pair_index import load_index  # noqa: E402
-from cluster.archive.sources.frames import decode_image  # noqa: E402
 from cluster.fusing.config import FuseConfig  # noqa: E402
-from cluster.storage import objects, tables  # noqa: E402
+from cluster.storage import tables  # noqa: E402
 from dmnet_core.checkpoint import load_checkpoint  # noqa: E402
 from dmnet_core.inference import fuse_prepared, prepare_pair  # noqa: E402
+from dmnet_core.levels import to_levels  # noqa: E402
 from dmnet_core.metrics import fusion_metrics  # noqa: E402
 
 MAX_PIXELS = FuseConfig.max_pixels
@@ -42,8 +43,8 @@ def bare_seconds(index):
         start = time.perf_counter()
         fused = fuse_prepared(model, [pair], pair_ids=[pair_id])[0]
         fused_at = time.perf_counter()
-        levels = (torch.from_numpy(image)[None, None] * 255 for image in (pair.ir, pair.vis, fused))
-        fusion_metrics(*(image.round().clamp(0, 255) for image in levels))
+        images = (torch.from_numpy(image)[None, None] for image in (pair.ir, pair.vis, fused))
+        fusion_metrics(*map(to_levels, images))
         if number > 0:
             network += fused_at - start
             metrics += time.perf_counter() - fused_at
@@ -52,10 +53,8 @@ def bare_seconds(index):
 
 def decoded_pair(row):
     """Return the pair's id and its prepared images."""
-    ir, vis = (
-        decode_image(objects.read_bytes(url), max_pixels=MAX_PIXELS) for url in (row.ir_url, row.vis_url)
-    )
-    return row.pair_id, prepare_pair(ir, vis)
+    images = read_images(row._asdict(), max_pixels=MAX_PIXELS)
+    return row.pair_id, prepare_pair(images.ir, images.vis)
 
 
 def job_seconds(arguments):

@@ -16,15 +16,18 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from torch import Tensor
 
 from dmnet_core.color import rgb_to_chroma, rgb_to_y, to_rgb
+from dmnet_core.levels import to_levels
+from dmnet_core.metrics import fusion_metrics
 from dmnet_core.model import DMNet
 from dmnet_core.model.config import DMNetConfig
 from dmnet_core.noise import pair_key, position_noise
 from dmnet_core.ranges import from_unit, to_unit, value_range
 
 MIN_SIDE = 8
-LIVE_MAPS = 20
+NUM_PEAK_MAPS = 20
 """Feature maps of each of the network's two widths that are alive at once. Measured: at most 18.5 with
 `compact` and 16.3 with `paper`, less for large images (benchmarks/memory.py)."""
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -110,41 +113,87 @@ def fuse_prepared(
     seed: int = 0,
     precision: str = "fp32",
 ) -> list[Float]:
-    """Fuse pairs of one size; return (H, W) luminance in [0, 1] of each.
+    """Fuse pairs of one size.
 
     Args:
-        model: in eval mode.
+        model: in eval mode; the pairs are fused on its device.
         pairs: all of one height and width.
-        pair_ids: name of each, which keys its noise.
-        seed: of the noise.
+        pair_ids: the name of each pair, which keys its noise.
+        seed: seed of the noise.
         precision: fp32, or bf16 or fp16 on CUDA.
+
+    Returns:
+        The (H, W) luminance in [0, 1] of each pair.
     """
+    ir, vis = _on_device(model, pairs)
+    return _arrays(_fused_maps(model, ir, vis, pair_ids, seed, precision))
+
+
+def fuse_and_score(
+    model: DMNet,
+    pairs: list[PreparedPair],
+    *,
+    pair_ids: list[str],
+    seed: int = 0,
+    precision: str = "fp32",
+) -> tuple[list[Float], dict[str, Tensor]]:
+    """Fuse pairs of one size and compute their metrics; nothing leaves the device in between.
+
+    The metrics are those of an 8-bit result: `fusion_metrics` rounds all images to integer grey levels.
+
+    Args:
+        model: as in `fuse_prepared`, and so are pairs, pair_ids, seed and precision.
+        pairs: all of one height and width.
+        pair_ids: the name of each pair.
+        seed: seed of the noise.
+        precision: precision of the network; the metrics are computed as always.
+
+    Returns:
+        The (H, W) luminance in [0, 1] of each pair, and (B,) float64 metrics by name, on the device.
+    """
+    ir, vis = _on_device(model, pairs)
+    fused = _fused_maps(model, ir, vis, pair_ids, seed, precision)
+    with torch.inference_mode():
+        metrics = fusion_metrics(to_levels(ir), to_levels(vis), to_levels(fused))
+    return _arrays(fused), metrics
+
+
+def _on_device(model: DMNet, pairs: list[PreparedPair]) -> tuple[Tensor, Tensor]:
+    """Return ir and vis of all pairs as (B, 1, H, W) on the model's device."""
     device = next(model.parameters()).device
-    height, width = pairs[0].ir.shape
+    ir, vis = (
+        torch.from_numpy(np.stack(images))[:, None].to(device)
+        for images in ([pair.ir for pair in pairs], [pair.vis for pair in pairs])
+    )
+    return ir, vis
+
+
+def _fused_maps(
+    model: DMNet, ir: Tensor, vis: Tensor, pair_ids: list[str], seed: int, precision: str
+) -> Tensor:
+    """Pad, run the network and cut; return (B, 1, H, W) float32 in [0, 1] on its device."""
+    height, width = ir.shape[2:]
     multiple = model.config.size_multiple
     padding = (0, -width % multiple, 0, -height % multiple)
-    ir, vis = (
-        F.pad(torch.from_numpy(np.stack(side))[:, None].to(device), padding, mode="replicate")
-        for side in ([pair.ir for pair in pairs], [pair.vis for pair in pairs])
-    )  # (B, 1, padded height, padded width)
+    ir, vis = (F.pad(image, padding, mode="replicate") for image in (ir, vis))
     noise_height, noise_width = model.noise_shape(*ir.shape[2:])[2:]
+    steps, device = model.config.feature_steps, ir.device
     noise = torch.stack(
         [
-            position_noise(
-                pair_key(pair_id, seed),
-                model.config.feature_steps,
-                noise_height,
-                noise_width,
-                device=device,
-            )
-            for pair_id in pair_ids
+            position_noise(pair_key(name, seed), steps, noise_height, noise_width, device=device)
+            for name in pair_ids
         ]
     )
     half = AUTOCAST.get(precision)
     with torch.inference_mode(), torch.autocast(device.type, half, enabled=half is not None):
         fused = model(ir.contiguous(memory_format=torch.channels_last), vis, noise)
-    cut = fused[:, 0, :height, :width].float().cpu().numpy()
-    return [np.ascontiguousarray(image) for image in cut]
+        cut: Tensor = fused[:, 0, :height, :width].float().contiguous()[:, None]  # (B, 1, H, W)
+    return cut
+
+
+def _arrays(images: Tensor) -> list[Float]:
+    """Return the (H, W) arrays of a (B, 1, H, W) batch."""
+    return list(images[:, 0].cpu().numpy())
 
 
 def memory_bytes(config: DMNetConfig, num_pixels: int) -> int:
@@ -158,7 +207,7 @@ def memory_bytes(config: DMNetConfig, num_pixels: int) -> int:
         num_pixels: height x width.
     """
     width = config.dim + config.unet_base / config.dm_stride**2
-    return int(LIVE_MAPS * 4 * width * num_pixels)
+    return int(NUM_PEAK_MAPS * 4 * width * num_pixels)
 
 
 def finish(

@@ -159,19 +159,19 @@ class LossWeights:
 
 
 @dataclass(frozen=True)
-class Chance:
-    """The random numbers of one training step."""
+class NoiseDraw:
+    """The noise and noise steps that one training step draws; h and w are in DM's resolution."""
 
-    noise: Tensor
-    """(B, S, 2, h, w) standard normal, of the latent map."""
-    task_noise: Tensor
-    """(B, 2, h, w) standard normal, of the noise task."""
+    latent_noise: Tensor
+    """(B, S, 2, h, w) standard normal; noises DM's input at each of the S feature steps."""
+    target_noise: Tensor
+    """(B, 2, h, w) standard normal; the noise that DM must predict, eq. (17)."""
     t: Tensor
-    """(B,) int64, its noise steps."""
+    """(B,) int64 noise step, in [0, T), at which DM must predict target_noise."""
 
     @classmethod
-    def draw(cls, model: DMNet, images: Tensor, generator: torch.Generator) -> Chance:
-        """Draw the numbers for (B, 1, H, W) images, on the CPU, so that all devices have the same."""
+    def draw(cls, model: DMNet, images: Tensor, generator: torch.Generator) -> NoiseDraw:
+        """Draw for (B, 1, H, W) images on the CPU, so that every device computes with the same numbers."""
         batch, _, height, width = images.shape
         shape = model.noise_shape(height, width)
         return cls(
@@ -202,7 +202,7 @@ class StageLoss(nn.Module):
         self.weights = weights
         self.bf16 = bf16
 
-    def forward(self, stage: int, ir: Tensor, vis: Tensor, chance: Chance) -> dict[str, Tensor]:
+    def forward(self, stage: int, ir: Tensor, vis: Tensor, draw: NoiseDraw) -> dict[str, Tensor]:
         """Return the losses, scalars, `total` first; ir and vis are (B, 1, H, W) in [0, 1]."""
         weights = self.weights
         parts = {}
@@ -215,15 +215,15 @@ class StageLoss(nn.Module):
             total = parts["L_vi"] + weights.lambda1 * parts["L_ir"]
         else:
             with half:
-                fused = self.model(ir, vis, chance.noise)
+                fused = self.model(ir, vis, draw.latent_noise)
             fused = fused.float()
             parts["L_int"] = intensity_loss(ir, vis, fused)
             parts["L_gd"] = gradient_loss(ir, vis, fused, weights.operator)
             total = parts["L_int"] + weights.lambda2 * parts["L_gd"]
-        if self.model.has_noise_task:
+        if self.model.predicts_noise:
             with half:
-                predicted = self.model.predict_noise(ir, vis, chance.t, chance.task_noise)
-            parts["L_dm"] = noise_loss(chance.task_noise, predicted.float())
+                predicted = self.model.predict_noise(ir, vis, draw.t, draw.target_noise)
+            parts["L_dm"] = noise_loss(draw.target_noise, predicted.float())
             total = total + parts["L_dm"]
         return {"total": total, **parts}
 

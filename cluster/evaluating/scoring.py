@@ -15,10 +15,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cluster.archive.pair import read_images
 from cluster.archive.reasons import explain
 from cluster.archive.sources.frames import decode_image
 from cluster.storage import fused_store, objects
 from dmnet_core.inference import fused_luminance, prepare_pair
+from dmnet_core.levels import from_levels, to_levels
 from dmnet_core.metrics import METRICS, fusion_metrics
 from dmnet_core.references import METHODS
 
@@ -87,11 +89,8 @@ def score_pair(
 
 def _sources(row: Row, range_policy: str, max_pixels: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Return ir and vis as (1, 1, H, W) grey levels."""
-    ir, vis = (
-        decode_image(objects.read_bytes(row[f"{side}_url"]), max_pixels=max_pixels)
-        for side in ("ir", "vis")
-    )
-    pair = prepare_pair(ir, vis, range_policy)
+    images = read_images(row, max_pixels=max_pixels)
+    pair = prepare_pair(images.ir, images.vis, range_policy)
     return _levels(pair.ir), _levels(pair.vis)
 
 
@@ -104,7 +103,7 @@ def _fused(
 ) -> torch.Tensor:
     """Return a method's image of a pair as (1, 1, H, W) grey levels."""
     if method.kind == "reference":
-        fused = METHODS[method.name](*sources)[0, 0].numpy() / 255
+        fused = from_levels(METHODS[method.name](*sources)[0, 0].numpy())
         return _levels(fused_luminance(fused.clip(0, 1), stretch))
     if method.kind == "store":
         image = fused_store.read_fused(method.url, place, max_pixels=max_pixels)
@@ -114,7 +113,7 @@ def _fused(
 
 
 def _levels(image: NDArray[np.float32]) -> torch.Tensor:
-    return torch.from_numpy(np.rint(image * 255))[None, None]  # (1, 1, H, W)
+    return torch.from_numpy(np.rint(to_levels(image)))[None, None]  # (1, 1, H, W)
 
 
 def _row(

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cluster.archive.contact_sheet import draw_sheet, draw_strip
-from cluster.archive.sources.frames import decode_image
+from cluster.archive.pair import read_images
 from cluster.fusing.config import FuseConfig
 from cluster.fusing.output import Output
 from cluster.storage import fused_store, objects
@@ -53,18 +53,15 @@ def make_preview(
     strips = []
     for _, row in pairs.iterrows():
         try:
-            ir, vis = (
-                decode_image(objects.read_bytes(row[f"{side}_url"]), max_pixels=max_pixels)
-                for side in ("ir", "vis")
-            )
+            images = read_images(row, max_pixels=max_pixels)
             fused = fused_store.read_fused(store_url, row["zarr_path"], max_pixels=max_pixels)
-            pair = prepare_pair(ir, vis, range_policy)
+            pair = prepare_pair(images.ir, images.vis, range_policy)
         except (OSError, ValueError) as error:
             print(f"  preview leaves out {row['pair_id']!r}: {one_line(error)}", file=sys.stderr)
             continue  # a file went away or changed after it was fused: the picture does without it
-        shown_vis = vis if vis.dtype == np.uint8 else from_unit(pair.vis, "uint8")
-        images = [from_unit(pair.ir, "uint8"), shown_vis, _to_8_bit(fused)]
-        strips.append(draw_strip(images, str(row["pair_id"])))
+        shown_vis = images.vis if images.vis.dtype == np.uint8 else from_unit(pair.vis, "uint8")
+        shown = [from_unit(pair.ir, "uint8"), shown_vis, _to_8_bit(fused)]
+        strips.append(draw_strip(shown, str(row["pair_id"])))
     return draw_sheet(strips) if strips else None
 
 

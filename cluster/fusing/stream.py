@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any, cast
 
-import ray
 import ray.data
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.archive.pair_index import SOURCE, URLS
 from cluster.fusing.config import FuseConfig
 from cluster.fusing.output import Output
 from cluster.fusing.plan import SEED, Fingerprint
-from cluster.fusing.steps.attempts import AttemptCounts
+from cluster.fusing.shared_attempts import SharedAttempts
 from cluster.fusing.steps.fuse import FuseWindows
 from cluster.fusing.steps.read import read_window
 from cluster.fusing.steps.write import write_window
@@ -64,7 +62,7 @@ def fused(
         fingerprint: of the run.
         cluster_cpus: CPUs of the cluster that this process has joined.
     """
-    attempts = _CountedAttempts()
+    attempts = SharedAttempts()
     tasks: dict[str, Any] = {
         "num_cpus": READ_CPUS,
         "label_selector": NOT_ON_FUSERS,
@@ -112,23 +110,3 @@ def fused(
             batch_size=None, prefetch_batches=0, batch_format="pyarrow"
         ):
             yield cast(Any, batch).to_pylist()
-
-
-class _CountedAttempts:
-    """AttemptCounts in an actor beside the driver, which outlives the processes whose work it counts."""
-
-    def __init__(self) -> None:
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        self.counts = (
-            cast(Any, ray.remote(AttemptCounts))
-            .options(num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here)
-            .remote()
-        )
-
-    def begin(self, keys: list[str]) -> list[int]:
-        """See `steps.attempts.Attempts`."""
-        return cast(list[int], ray.get(self.counts.begin.remote(keys)))
-
-    def end(self, keys: list[str]) -> None:
-        """See `steps.attempts.Attempts`; nobody waits for it."""
-        self.counts.end.remote(keys)

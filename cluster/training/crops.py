@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cluster.archive.sources.frames import decode_image
-from cluster.storage import objects
+from cluster.archive.pair import read_images
 from cluster.text.plain_text import one_line
 from cluster.training.config import TrainConfig
 from dmnet_core.augment import random_crop
@@ -47,11 +46,8 @@ def decode_pair(row: Row) -> Row:
 
 def read_pair(row: Row, range_policy: str = "auto") -> PreparedPair:
     """Return a pair of the index as the network takes it."""
-    ir, vis = (
-        decode_image(objects.read_bytes(row[f"{side}_url"]), max_pixels=MAX_PIXELS)
-        for side in ("ir", "vis")
-    )
-    return prepare_pair(ir, vis, range_policy)
+    images = read_images(row, max_pixels=MAX_PIXELS)
+    return prepare_pair(images.ir, images.vis, range_policy)
 
 
 def side_of(row: Row, side: str) -> Tensor:

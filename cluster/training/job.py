@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 import json
-import threading
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, cast
@@ -27,6 +26,7 @@ from dmnet_core.checkpoint import load_checkpoint
 
 if TYPE_CHECKING:
     import ray.data
+    import ray.train.torch
 
 Row = dict[str, Any]
 RUN_NAME = "ray"
@@ -38,7 +38,6 @@ PAIRS_PER_BLOCK = 16
 """Decoded by one task."""
 MAX_SAID = 5
 """Unreadable pairs that are named."""
-POLL_S = 1.0
 FIXED = ("preset", "without", "seed", "validation_pairs", "index_urls")
 """Settings that a training can't change half way."""
 
@@ -80,8 +79,7 @@ def train_dmnet(config: TrainConfig) -> TrainingReport:
     }
     not_finite_url = urls.join_url(config.output_url, "not_finite.json")
     objects.delete(not_finite_url)
-    printer = _EpochPrinter(written["history"])
-    num_pairs = _run(config, rest, held_out, printer)
+    num_pairs = _run(config, rest, held_out, _read_history(written["history"]))
     problem = ""
     if objects.exists(not_finite_url):
         note = json.loads(objects.read_bytes(not_finite_url))
@@ -150,68 +148,82 @@ def _check_same_training(config: TrainConfig) -> None:
 
 
 def _run(
-    config: TrainConfig, pairs: pd.DataFrame, held_out: pd.DataFrame, printer: _EpochPrinter
+    config: TrainConfig, pairs: pd.DataFrame, held_out: pd.DataFrame, history: pd.DataFrame
 ) -> int:
     """Start Ray, decode and train; return how many pairs were trained on."""
     import ray.data
     import ray.train
-    from ray.train.torch import TorchTrainer
 
     from cluster.runtime.session import ray_session
-    from cluster.training.loop import train_loop
+    from cluster.training.epoch_lines import EpochLines
 
     claimed = config.num_workers * config.cpus_per_worker
     with ray_session(claimed):
         ray.data.DataContext.get_current().execution_options.preserve_order = True  # the seed decides
-        todo_url = urls.join_url(config.output_url, "todo")
-        trained, num_pairs = _decode(pairs, "trained", f"{todo_url}-trained")
-        validated, num_held_out = _decode(held_out, "validated", f"{todo_url}-validated")
-        if not num_pairs:
-            raise ValueError("no pair of the index can be read, expected images: see the lines above")
-        least = crops_at(max(config.crop_sides), config, world=1)
-        if num_pairs * config.crops_per_pair < least:
-            raise ValueError(
-                f"an epoch of {num_pairs} pairs has fewer crops than a step ({least}): lower "
-                "--batch-size or raise --crops-per-pair"
-            )
-        datasets = {"train": trained.repartition(max(8, 2 * config.num_workers)).materialize()}
-        if num_held_out:
-            datasets["validation"] = validated.materialize()
-        del trained, validated  # and with them what they were made of
-        print(
-            f"{num_pairs} pairs to train on, {num_held_out} held out, "
-            f"{len(pairs) + len(held_out) - num_pairs - num_held_out} unreadable",
-            flush=True,
-        )
-        filesystem, path = s3.arrow_filesystem(config.output_url)
-        trainer = TorchTrainer(
-            train_loop,
-            train_loop_config={
-                "config": config,
-                "num_pairs": num_pairs,
-                "num_held_out": num_held_out,
-            },
-            datasets=cast(Any, datasets),
-            dataset_config=ray.train.DataConfig(datasets_to_split=["train"]),
-            scaling_config=ray.train.ScalingConfig(
-                num_workers=config.num_workers,
-                use_gpu=config.use_gpu,
-                resources_per_worker={"CPU": 1, **({"GPU": 1} if config.use_gpu else {})},
-            ),
-            run_config=ray.train.RunConfig(
-                name=RUN_NAME,
-                storage_path=path,
-                storage_filesystem=filesystem,
-                failure_config=ray.train.FailureConfig(max_failures=MAX_FAILURES),
-                checkpoint_config=ray.train.CheckpointConfig(num_to_keep=NUM_CHECKPOINTS),
-            ),
-        )
-        with printer:
+        datasets, counts = _datasets(config, pairs, held_out)
+        with EpochLines(last_epoch=len(history)) as lines:
             try:
-                trainer.fit()
+                _trainer(config, datasets, {**counts, "epoch_rows": lines.queue}).fit()
             except ray.train.TrainingFailedError as error:
                 raise ValueError(f"training failed: {' '.join(str(error).split())[-600:]}") from error
-    return num_pairs
+    return counts["num_pairs"]
+
+
+def _datasets(
+    config: TrainConfig, pairs: pd.DataFrame, held_out: pd.DataFrame
+) -> tuple[dict[str, ray.data.Dataset], dict[str, int]]:
+    """Decode all pairs; return what `train_loop` reads, and its num_pairs and num_held_out."""
+    todo_url = urls.join_url(config.output_url, "todo")
+    trained, num_pairs = _decode(pairs, "trained", f"{todo_url}-trained")
+    validated, num_held_out = _decode(held_out, "validated", f"{todo_url}-validated")
+    if not num_pairs:
+        raise ValueError("no pair of the index can be read, expected images: see the lines above")
+    least = crops_at(max(config.crop_sides), config, world=1)
+    if num_pairs * config.crops_per_pair < least:
+        raise ValueError(
+            f"an epoch of {num_pairs} pairs has fewer crops than a step ({least}): lower "
+            "--batch-size or raise --crops-per-pair"
+        )
+    # Materialized, so that what they were made of can be dropped.
+    datasets = {"train": trained.repartition(max(8, 2 * config.num_workers)).materialize()}
+    if num_held_out:
+        datasets["validation"] = validated.materialize()
+    print(
+        f"{num_pairs} pairs to train on, {num_held_out} held out, "
+        f"{len(pairs) + len(held_out) - num_pairs - num_held_out} unreadable",
+        flush=True,
+    )
+    return datasets, {"num_pairs": num_pairs, "num_held_out": num_held_out}
+
+
+def _trainer(
+    config: TrainConfig, datasets: dict[str, ray.data.Dataset], options: Row
+) -> ray.train.torch.TorchTrainer:
+    """Return the trainer of a run, whose checkpoints lie below the output."""
+    import ray.train
+    from ray.train.torch import TorchTrainer
+
+    from cluster.training.loop import train_loop
+
+    filesystem, path = s3.arrow_filesystem(config.output_url)
+    return TorchTrainer(
+        train_loop,
+        train_loop_config={"config": config, **options},
+        datasets=cast(Any, datasets),
+        dataset_config=ray.train.DataConfig(datasets_to_split=["train"]),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=config.num_workers,
+            use_gpu=config.use_gpu,
+            resources_per_worker={"CPU": 1, **({"GPU": 1} if config.use_gpu else {})},
+        ),
+        run_config=ray.train.RunConfig(
+            name=RUN_NAME,
+            storage_path=path,
+            storage_filesystem=filesystem,
+            failure_config=ray.train.FailureConfig(max_failures=MAX_FAILURES),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=NUM_CHECKPOINTS),
+        ),
+    )
 
 
 def _decode(pairs: pd.DataFrame, used: str, url_prefix: str) -> tuple[ray.data.Dataset, int]:
@@ -242,44 +254,6 @@ def _is_bad(row: Row) -> bool:
 
 def _is_good(row: Row) -> bool:
     return not row["reason"]
-
-
-class _EpochPrinter:
-    """Prints a line for each epoch that the workers add to the history."""
-
-    def __init__(self, history_url: str) -> None:
-        self.history_url = history_url
-        self.printed = len(_read_history(history_url))
-        self.stopped = threading.Event()
-        self.thread = threading.Thread(target=self._watch, daemon=True)
-
-    def __enter__(self) -> None:
-        self.thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self.stopped.set()
-        self.thread.join()
-        self._print_new()
-
-    def _watch(self) -> None:
-        while not self.stopped.wait(POLL_S):
-            try:
-                self._print_new()
-            except (OSError, ValueError):
-                continue  # the store is away for a moment; the line comes with the next look
-
-    def _print_new(self) -> None:
-        history = _read_history(self.history_url)
-        for _, row in history.iloc[self.printed :].iterrows():
-            losses = [f"{n} {row[n]:.4f}" for n in history if n.startswith("L_") and pd.notna(row[n])]
-            shown = [f"{n} {row[n]:.3g}" for n in ("SF", "MI", "VIF", "Qabf") if n in history]
-            print(
-                f"epoch {row['epoch']:.0f}  stage {'I' * int(row['stage'])}  step {row['step']:.0f}  "
-                f"{row['minutes']:.1f} min  {row['crops_per_s']:.2f} crops/s  "
-                f"{'  '.join(losses)}  {'  '.join(shown)}",
-                flush=True,
-            )
-        self.printed = max(self.printed, len(history))
 
 
 def _read_history(url: str) -> pd.DataFrame:

@@ -10,7 +10,7 @@ import io
 import json
 import tempfile
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,6 +20,7 @@ import ray.train
 import ray.train.torch
 import torch
 import torch.distributed
+from ray.util.queue import Queue
 from tensorboardX import SummaryWriter  # type: ignore[import-untyped]
 from torch import Tensor
 
@@ -28,55 +29,17 @@ from cluster.storage import objects, urls
 from cluster.storage.config_urls import without_secrets
 from cluster.training.config import TrainConfig
 from cluster.training.crops import crop_batches, middle_of
+from cluster.training.epoch_lines import send_row
+from cluster.training.progress import Progress, learning_rate, stage_at
 from dmnet_core import __version__
 from dmnet_core.checkpoint import load_checkpoint, save_checkpoint
-from dmnet_core.inference import PreparedPair, fuse_prepared
-from dmnet_core.losses import Chance, LossWeights, StageLoss
-from dmnet_core.metrics import METRICS, fusion_metrics
+from dmnet_core.inference import PreparedPair, fuse_and_score
+from dmnet_core.losses import LossWeights, NoiseDraw, StageLoss
+from dmnet_core.metrics import METRICS
 from dmnet_core.model import DMNet, DMNetConfig
 from dmnet_core.ranges import from_unit
 
 Row = dict[str, Any]
-FINAL_SHARE = 0.02
-"""Of the peak learning rate, at the end of the cosine."""
-
-
-@dataclass
-class Progress:
-    """Where a training stands."""
-
-    epochs: list[int] = field(default_factory=lambda: [0, 0])
-    """Of stage I and stage II that are done, all runs together; so the next two."""
-    steps: list[int] = field(default_factory=lambda: [0, 0])
-    seconds: list[float] = field(default_factory=lambda: [0.0, 0.0])
-    cpu_seconds: float = 0.0
-    """Of the first worker."""
-    history: list[dict[str, float]] = field(default_factory=list)
-    """One row an epoch."""
-
-    @property
-    def epoch(self) -> int:
-        """Epochs that are done, of both stages."""
-        return sum(self.epochs)
-
-    @property
-    def step(self) -> int:
-        """Steps that are done, of both stages."""
-        return sum(self.steps)
-
-    def share(self, config: TrainConfig) -> float:
-        """Return how much of the wanted stages is done, in [0, 1]: by epochs, steps or time."""
-        wanted = [stage for stage, epochs in enumerate(stage_epochs(config)) if epochs]
-
-        def done(counts: list[Any]) -> float:
-            return float(sum(counts[stage] for stage in wanted))
-
-        shares = [done(self.epochs) / sum(config.epochs)]
-        if config.max_steps:
-            shares.append(done(self.steps) / config.max_steps)
-        if config.max_minutes:
-            shares.append(done(self.seconds) / 60 / config.max_minutes)
-        return min(1.0, max(shares))
 
 
 def network_config(config: TrainConfig) -> DMNetConfig:
@@ -84,11 +47,6 @@ def network_config(config: TrainConfig) -> DMNetConfig:
     preset = DMNetConfig.compact() if config.preset == "compact" else DMNetConfig.paper()
     without = [part for part in config.without if part != "two-stage"]
     return DMNetConfig.from_dict(preset.to_dict() | {"without": without})
-
-
-def stage_epochs(config: TrainConfig) -> tuple[int, int]:
-    """Return the epochs of both stages; without the two stages all are of stage II (AE1)."""
-    return (0, sum(config.epochs)) if "two-stage" in config.without else config.epochs
 
 
 def train_loop(options: dict[str, Any]) -> None:
@@ -99,7 +57,7 @@ def train_loop(options: dict[str, Any]) -> None:
             "train" and, where a pair is held out, "validation": rows of `decode_pair`.
     """
     config: TrainConfig = options["config"]
-    worker = _Worker(config, options["num_pairs"], options["num_held_out"])
+    worker = _Worker(config, options["num_pairs"], options["num_held_out"], options["epoch_rows"])
     while worker.share < 1.0:
         if not worker.train_epoch():
             return
@@ -109,12 +67,15 @@ def train_loop(options: dict[str, Any]) -> None:
 class _Worker:
     """One worker's network, optimizer and progress."""
 
-    def __init__(self, config: TrainConfig, num_pairs: int, num_held_out: int) -> None:
+    def __init__(
+        self, config: TrainConfig, num_pairs: int, num_held_out: int, epoch_rows: Queue
+    ) -> None:
         context = ray.train.get_context()
         self.rank: int = context.get_world_rank()
         self.world: int = context.get_world_size()
         self.config = config
         self.num_pairs = num_pairs
+        self.epoch_rows = epoch_rows
         torch.set_num_threads(config.cpus_per_worker)
         torch.manual_seed(config.seed)
         self.device = ray.train.torch.get_device()
@@ -149,7 +110,7 @@ class _Worker:
         An epoch in which stage I comes to its end, by steps or time, ends there.
         """
         config, progress = self.config, self.progress
-        self.stage = self._stage_at(self.share)
+        self.stage = stage_at(config, self.share)
         place = self.stage - 1
         self.sums: dict[str, float] = {}
         self.num_steps, self.num_crops = 0, 0
@@ -171,7 +132,7 @@ class _Worker:
             for name, value in parts.items():
                 self.sums[name] = self.sums.get(name, 0.0) + value
             self.share = self._agreed(progress.share(config))
-            if self.share >= 1.0 or self._stage_at(self.share) != self.stage:
+            if self.share >= 1.0 or stage_at(config, self.share) != self.stage:
                 break
         progress.epochs[place] += 1
         self.share = self._agreed(progress.share(config))
@@ -181,10 +142,6 @@ class _Worker:
                 "--batch-size or raise --crops-per-pair"
             )
         return True
-
-    def _stage_at(self, share: float) -> int:
-        first, second = stage_epochs(self.config)
-        return 1 if share < first / (first + second) else 2
 
     def finish_epoch(self) -> None:
         """Score, save and report; the first worker alone writes."""
@@ -218,11 +175,11 @@ class _Worker:
         """Take one step of Adam; return the losses, None where one or a gradient is not finite."""
         config = self.config
         for group in self.optimizer.param_groups:
-            group["lr"] = config.learning_rate * self._rate()
+            group["lr"] = learning_rate(config, self.progress.step, self.share)
         seed = np.random.SeedSequence((config.seed, self.progress.step, self.rank))
         generator = torch.Generator().manual_seed(int(seed.generate_state(1)[0]))
-        chance = Chance.draw(self.model, ir, generator)
-        parts = self.loss(self.stage, ir, vis, chance)
+        draw = NoiseDraw.draw(self.model, ir, generator)
+        parts = self.loss(self.stage, ir, vis, draw)
         if self._mean(float(parts["total"].isfinite())) < 1.0:
             return None
         self.optimizer.zero_grad(set_to_none=True)
@@ -233,14 +190,6 @@ class _Worker:
         self.optimizer.step()
         self.average.update_parameters(self.model)
         return {name: float(value.detach()) for name, value in parts.items()}
-
-    def _rate(self) -> float:
-        """Return the share of the peak learning rate."""
-        warm = min(1.0, (self.progress.step + 1) / self.config.warm_up) if self.config.warm_up else 1.0
-        if self.config.schedule == "constant":
-            return warm
-        wave = 0.5 * (1.0 + float(np.cos(np.pi * self.share)))
-        return warm * (FINAL_SHARE + (1.0 - FINAL_SHARE) * wave)
 
     def _averaged(self) -> DMNet:
         averaged = self.average.module if self.config.ema else self.model
@@ -254,11 +203,8 @@ class _Worker:
         model = self._averaged().eval()
         rows, strips = [], []
         for name, pair in self.validation:
-            fused = fuse_prepared(model, [pair], pair_ids=[name])[0]
-            levels = [
-                torch.from_numpy(np.rint(image * 255))[None, None] for image in (pair.ir, pair.vis, fused)
-            ]
-            rows.append({key: float(value) for key, value in fusion_metrics(*levels).items()})
+            (fused,), metrics = fuse_and_score(model, [pair], pair_ids=[name])
+            rows.append({key: float(value) for key, value in metrics.items()})
             strips.append(
                 draw_strip([from_unit(i, "uint8") for i in (pair.ir, pair.vis, fused)], name)
             )
@@ -322,6 +268,7 @@ class _Worker:
         self._put("dmnet.safetensors", weights)
         history = pd.DataFrame(self.progress.history)
         self._put("history.csv", history.to_csv(index=False).encode())
+        send_row(self.epoch_rows, self.progress.history[-1])
 
     def _put(self, name: str, data: bytes) -> None:
         objects.put_bytes(urls.join_url(self.config.output_url, name), data)

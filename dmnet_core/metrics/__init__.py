@@ -30,7 +30,7 @@ from dmnet_core.metrics.correlation import (
     sd_of,
     sum_of_correlations_of_differences,
 )
-from dmnet_core.metrics.images import check_images, to_levels
+from dmnet_core.metrics.images import check_images, round_levels
 from dmnet_core.metrics.information import (
     entropy,
     information_from_histograms,
@@ -46,7 +46,7 @@ from dmnet_core.metrics.structure import (
     wang_of,
 )
 from dmnet_core.metrics.vif import vif_of, vif_statistics, visual_information_fidelity
-from dmnet_core.metrics.windows import HALO, Place, Span, core_of, cut
+from dmnet_core.metrics.windows import HALO, Span, Window, core_of, cut
 
 Statistics = dict[str, Tensor]
 """Sums over a window's core, (B, ...) float64 or int64 by name: those of two windows add up."""
@@ -59,7 +59,7 @@ METRICS = (
 __all__ = [
     "HALO",
     "METRICS",
-    "Place",
+    "Window",
     "Span",
     "Statistics",
     "average_gradient",
@@ -84,7 +84,7 @@ def fusion_metrics(ir: Tensor, vis: Tensor, fused: Tensor) -> dict[str, Tensor]:
     """Return every metric of METRICS, sharing the work that several of them need.
 
     Args:
-        ir: (B, 1, H, W) grey levels in [0, 255], rounded to whole levels before anything else.
+        ir: (B, 1, H, W) grey levels in [0, 255], rounded to integer levels before anything else.
         vis: the same shape.
         fused: the same shape.
 
@@ -92,43 +92,43 @@ def fusion_metrics(ir: Tensor, vis: Tensor, fused: Tensor) -> dict[str, Tensor]:
         (B,) float64 by abbreviation.
 
     Raises:
-        ValueError: an image is not as said.
+        ValueError: a shape, size, dtype or grey level is not as above.
     """
     return merge([fusion_statistics(ir, vis, fused)])
 
 
-def fusion_statistics(ir: Tensor, vis: Tensor, fused: Tensor, place: Place | None = None) -> Statistics:
+def fusion_statistics(ir: Tensor, vis: Tensor, fused: Tensor, window: Window | None = None) -> Statistics:
     """Return what `merge` needs of one window.
 
     Args:
         ir: (B, 1, H, W) grey levels in [0, 255] of the window with its halo.
         vis: the same shape.
         fused: the same shape.
-        place: where the window lies in the image; None for an image that is one window.
+        window: where the window lies in the image; None for an image that is one window.
 
     Raises:
-        ValueError: an image is not as said, or lacks the halo that its place needs.
+        ValueError: an image is not as said, or lacks the halo that its window needs.
     """
     check_images("fusion_metrics", ir=ir, vis=vis, fused=fused)
-    place = place or Place.whole(*ir.shape[2:])
-    shape = (place.rows.stop - place.rows.start, place.columns.stop - place.columns.start)
+    window = window or Window.of_image(*ir.shape[2:])
+    shape = (window.rows.stop - window.rows.start, window.columns.stop - window.columns.start)
     if shape != tuple(ir.shape[2:]):
         raise ValueError(
-            f"fusion_statistics: the images are {tuple(ir.shape[2:])} and their place is {shape} "
-            "pixels (height, width), expected the same: give the place of the array with its halo"
+            f"fusion_statistics: the images are {tuple(ir.shape[2:])} and their window is {shape} "
+            "pixels (height, width), expected the same: give the window of the array with its halo"
         )
-    levels = [to_levels(image) for image in (ir, vis, fused)]
-    cores = [core_of(image, place) for image in levels]
+    levels = [round_levels(image) for image in (ir, vis, fused)]
+    cores = [core_of(image, window) for image in levels]
     images = torch.cat([levels[2], *levels[:2]])[:, 0]  # (3 B, H, W)
-    joint, wang = structure_statistics(images, place)
+    joint, wang = structure_statistics(images, window)
     return {
         "ir_fused": joint_histogram(cores[0], cores[2]),
         "vis_fused": joint_histogram(cores[1], cores[2]),
         "moments": moments(*cores),
-        "SF": sf_statistics(levels[2], place),
-        "AG": ag_statistics(levels[2], place),
-        "VIF": vif_statistics(images, place),
-        "Qabf": qabf_statistics(torch.cat(levels, dim=1), place),
+        "SF": sf_statistics(levels[2], window),
+        "AG": ag_statistics(levels[2], window),
+        "VIF": vif_statistics(images, window),
+        "Qabf": qabf_statistics(torch.cat(levels, dim=1), window),
         "MS-SSIM": joint,
         "MS-SSIM-Wang": wang,
     }

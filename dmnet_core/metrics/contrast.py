@@ -1,6 +1,6 @@
 """Contrast of the fused image alone: SD, SF and AG.
 
-Shapes: fused (B, 1, H, W) grey levels in [0, 255], rounded to whole levels; each metric (B,) float64
+Shapes: fused (B, 1, H, W) grey levels in [0, 255], rounded to integer levels; each metric (B,) float64
 in grey levels. Statistics are sums over the pixels of a window's core.
 """
 
@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from dmnet_core.metrics.correlation import moments, sd_of
-from dmnet_core.metrics.images import check_images, to_levels
-from dmnet_core.metrics.windows import Place, core_of
+from dmnet_core.metrics.images import check_images, round_levels
+from dmnet_core.metrics.windows import Window, core_of
 
 
 def standard_deviation(fused: Tensor) -> Tensor:
@@ -31,10 +31,10 @@ def standard_deviation(fused: Tensor) -> Tensor:
         Divides by the number of pixels N. MATLAB's `std2` divides by N - 1.
 
     Raises:
-        ValueError: fused is not as said.
+        ValueError: fused has another shape, dtype or range of grey levels.
     """
     check_images("standard_deviation", fused=fused)
-    levels = to_levels(fused)
+    levels = round_levels(fused)
     return sd_of(moments(levels, levels, levels))
 
 
@@ -57,11 +57,11 @@ def spatial_frequency(fused: Tensor) -> Tensor:
         and reads slightly lower; do not mix the two in one table.
 
     Raises:
-        ValueError: fused is not as said.
+        ValueError: fused has another shape, dtype or range of grey levels.
     """
     check_images("spatial_frequency", fused=fused)
     height, width = fused.shape[2:]
-    return sf_of(sf_statistics(to_levels(fused), Place.whole(height, width)))
+    return sf_of(sf_statistics(round_levels(fused), Window.of_image(height, width)))
 
 
 def average_gradient(fused: Tensor) -> Tensor:
@@ -84,21 +84,21 @@ def average_gradient(fused: Tensor) -> Tensor:
         differences and divide by (H-1)*(W-1), which reads markedly higher.
 
     Raises:
-        ValueError: fused is not as said.
+        ValueError: fused has another shape, dtype or range of grey levels.
     """
     check_images("average_gradient", fused=fused)
     height, width = fused.shape[2:]
-    return ag_of(ag_statistics(to_levels(fused), Place.whole(height, width)))
+    return ag_of(ag_statistics(round_levels(fused), Window.of_image(height, width)))
 
 
-def sf_statistics(fused: Tensor, place: Place) -> Tensor:
+def sf_statistics(fused: Tensor, window: Window) -> Tensor:
     """Return the sums and the counts of squared differences, (B, 2, 2): along x, along y.
 
     A difference belongs to its right or lower pixel.
     """
-    pixels = core_of(fused[:, 0], place, before=1)
+    pixels = core_of(fused[:, 0], window, before=1)
     # the row above the core and the column left of it, where the image has them
-    above, left = int(place.rows.first > 0), int(place.columns.first > 0)
+    above, left = int(window.rows.first > 0), int(window.columns.first > 0)
     parts = []
     for difference in (pixels[:, above:].diff(dim=2), pixels[..., left:].diff(dim=1)):
         squares = torch.linalg.vecdot(difference.flatten(1).double(), difference.flatten(1).double())
@@ -112,12 +112,12 @@ def sf_of(statistics: Tensor) -> Tensor:
     return means.sum(dim=1).sqrt()
 
 
-def ag_statistics(fused: Tensor, place: Place) -> Tensor:
+def ag_statistics(fused: Tensor, window: Window) -> Tensor:
     """Return the sum of the gradients' lengths and the count of pixels, (B, 2)."""
-    pixels = core_of(fused[:, 0], place, before=1, after=1)
+    pixels = core_of(fused[:, 0], window, before=1, after=1)
     # straight on beyond the image: the central difference there is the one-sided one
-    pixels = _continued(_continued(pixels, place.columns.first == 0, place.at_right, 2),
-                        place.rows.first == 0, place.at_bottom, 1)  # fmt: skip
+    pixels = _continued(_continued(pixels, window.columns.first == 0, window.at_right, 2),
+                        window.rows.first == 0, window.at_bottom, 1)  # fmt: skip
     dx = pixels[:, 1:-1, 2:] - pixels[:, 1:-1, :-2]  # twice the gradient
     dy = pixels[:, 2:, 1:-1] - pixels[:, :-2, 1:-1]
     lengths = dx.square_().addcmul_(dy, dy).sqrt_()

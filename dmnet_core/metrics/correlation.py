@@ -1,7 +1,7 @@
 """Linear correlation with the sources: CC and SCD, from shared sums of products.
 
-Shapes: ir, vis, fused (B, 1, H, W) grey levels in [0, 255], rounded to whole levels; each metric
-(B,) float64. Sums of whole levels are exact, so a constant image is known for one: a Pearson
+Shapes: ir, vis, fused (B, 1, H, W) grey levels in [0, 255], rounded to integer levels; each metric
+(B,) float64. Sums of integer levels are exact, so a constant image is known for one: a Pearson
 coefficient with it is not defined and counts as 0 here, never NaN.
 """
 
@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from dmnet_core.metrics.images import check_images, to_levels
+from dmnet_core.metrics.images import check_images, round_levels
 
 IR, VIS, FUSED = 0, 1, 2
 PIXELS_AT_ONCE = 2**16
@@ -42,10 +42,10 @@ def correlation_coefficient(ir: Tensor, vis: Tensor, fused: Tensor) -> Tensor:
         Evaluators agree, except that most give NaN for a constant image.
 
     Raises:
-        ValueError: an image is not as said.
+        ValueError: a shape, size, dtype or grey level is not as above.
     """
     check_images("correlation_coefficient", ir=ir, vis=vis, fused=fused)
-    return cc_of(moments(*map(to_levels, (ir, vis, fused))))
+    return cc_of(moments(*map(round_levels, (ir, vis, fused))))
 
 
 def sum_of_correlations_of_differences(ir: Tensor, vis: Tensor, fused: Tensor) -> Tensor:
@@ -69,17 +69,17 @@ def sum_of_correlations_of_differences(ir: Tensor, vis: Tensor, fused: Tensor) -
         and is another number.
 
     Raises:
-        ValueError: an image is not as said.
+        ValueError: a shape, size, dtype or grey level is not as above.
     """
     check_images("sum_of_correlations_of_differences", ir=ir, vis=vis, fused=fused)
-    return scd_of(moments(*map(to_levels, (ir, vis, fused))))
+    return scd_of(moments(*map(round_levels, (ir, vis, fused))))
 
 
 def moments(ir: Tensor, vis: Tensor, fused: Tensor) -> Tensor:
     """Return the sums of products of (ir, vis, fused, 1), (B, 4, 4) float64, exact below 2^53.
 
     Args:
-        ir: (B, 1, H, W) whole grey levels.
+        ir: (B, 1, H, W) integer grey levels.
         vis: the same shape.
         fused: the same shape.
     """

@@ -50,6 +50,6 @@ def check_images(metric: str, **images: Tensor) -> None:
             )
 
 
-def to_levels(image: Tensor) -> Tensor:
-    """Round to whole grey levels, halves to even: float32, which holds them exactly."""
+def round_levels(image: Tensor) -> Tensor:
+    """Round to integer grey levels, halves to even: float32, which holds them exactly."""
     return image.round().float()

@@ -1,6 +1,6 @@
 """Information measures: entropy (EN) and mutual information (MI), from one joint histogram pass.
 
-Shapes: ir, vis, fused (B, 1, H, W) grey levels in [0, 255], counted at the nearest whole level.
+Shapes: ir, vis, fused (B, 1, H, W) grey levels in [0, 255], counted at the nearest integer level.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ import math
 import torch
 from torch import Tensor
 
-from dmnet_core.metrics.images import NUM_LEVELS, check_images, to_levels
+from dmnet_core.metrics.images import NUM_LEVELS, check_images, round_levels
 
 
 def joint_histogram(source: Tensor, fused: Tensor) -> Tensor:
     """Count the level pairs of each image: (B, 256, 256) int64, source level first.
 
     Args:
-        source: (B, 1, H, W) whole grey levels in [0, 255].
+        source: (B, 1, H, W) integer grey levels in [0, 255].
         fused: the same shape.
     """
     batch = source.shape[0]
@@ -66,7 +66,7 @@ def entropy(fused: Tensor) -> Tensor:
         that bin a [0, 1] image into 256 equal bins shift the levels and differ in the third digit.
 
     Raises:
-        ValueError: fused is not as said.
+        ValueError: fused has another shape, dtype or range of grey levels.
     """
     check_images("entropy", fused=fused)
     levels = fused.round().int().flatten(1)
@@ -96,11 +96,11 @@ def mutual_information(ir: Tensor, vis: Tensor, fused: Tensor) -> Tensor:
         bits, 1.4427 times as much, and some halve the sum or normalise by the entropies.
 
     Raises:
-        ValueError: an image is not as said.
+        ValueError: a shape, size, dtype or grey level is not as above.
     """
     check_images("mutual_information", ir=ir, vis=vis, fused=fused)
     histograms = (
-        joint_histogram(to_levels(ir), to_levels(fused)),
-        joint_histogram(to_levels(vis), to_levels(fused)),
+        joint_histogram(round_levels(ir), round_levels(fused)),
+        joint_histogram(round_levels(vis), round_levels(fused)),
     )
     return information_from_histograms(*histograms)[1]

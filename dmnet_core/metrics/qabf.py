@@ -10,8 +10,8 @@ import math
 import torch
 from torch import Tensor
 
-from dmnet_core.metrics.images import check_images, to_levels
-from dmnet_core.metrics.windows import ROWS, Place, core_of
+from dmnet_core.metrics.images import check_images, round_levels
+from dmnet_core.metrics.windows import ROWS, Window, core_of
 
 STRENGTH_GAIN, STRENGTH_SLOPE, STRENGTH_MIDDLE = 0.9994, -15.0, 0.5
 ANGLE_GAIN, ANGLE_SLOPE, ANGLE_MIDDLE = 0.9879, -22.0, 0.8
@@ -42,21 +42,21 @@ def edge_preservation(ir: Tensor, vis: Tensor, fused: Tensor) -> Tensor:
         changes, through G = gF. VIFB has the same constants; Liu's `metricXydeas` has others.
 
     Raises:
-        ValueError: an image is not as said.
+        ValueError: a shape, size, dtype or grey level is not as above.
     """
     check_images("edge_preservation", ir=ir, vis=vis, fused=fused)
-    levels = torch.cat([to_levels(image) for image in (ir, vis, fused)], dim=1)
-    return qabf_of(qabf_statistics(levels, Place.whole(*ir.shape[2:])))
+    levels = torch.cat([round_levels(image) for image in (ir, vis, fused)], dim=1)
+    return qabf_of(qabf_statistics(levels, Window.of_image(*ir.shape[2:])))
 
 
-def qabf_statistics(images: Tensor, place: Place) -> Tensor:
+def qabf_statistics(images: Tensor, window: Window) -> Tensor:
     """Return the kept and the whole edge strength, (B, 2) float64.
 
     Args:
-        images: (B, 3, H, W) whole grey levels: ir, vis, fused.
-        place: of the arrays in their images.
+        images: (B, 3, H, W) integer grey levels: ir, vis, fused.
+        window: what the arrays cover of their images.
     """
-    framed = _framed(images, place)
+    framed = _framed(images, window)
     sums = torch.zeros(images.shape[0], 2, dtype=torch.float64, device=images.device)
     height = framed.shape[2] - 2
     step = ROWS if images.device.type == "cpu" else height
@@ -72,11 +72,11 @@ def qabf_of(statistics: Tensor) -> Tensor:
     return torch.where(whole > 0, share * (STRENGTH_GAIN * ANGLE_GAIN), 0.0)
 
 
-def _framed(images: Tensor, place: Place) -> Tensor:
+def _framed(images: Tensor, window: Window) -> Tensor:
     """Return the core with one pixel around it: the neighbour, or zero beyond the image."""
-    pixels = core_of(images, place, before=1, after=1)
-    left, top = int(place.columns.first == 0), int(place.rows.first == 0)
-    return torch.nn.functional.pad(pixels, (left, int(place.at_right), top, int(place.at_bottom)))
+    pixels = core_of(images, window, before=1, after=1)
+    left, top = int(window.columns.first == 0), int(window.rows.first == 0)
+    return torch.nn.functional.pad(pixels, (left, int(window.at_right), top, int(window.at_bottom)))
 
 
 def _kept_and_whole(padded: Tensor) -> Tensor:

@@ -14,10 +14,10 @@ import math
 import torch
 from torch import Tensor
 
-from dmnet_core.metrics.images import MIDDLE, check_images, to_levels
-from dmnet_core.metrics.windows import Level, Place, filter_fields, gaussian_kernel, make_level
+from dmnet_core.metrics.images import MIDDLE, check_images, round_levels
+from dmnet_core.metrics.windows import Level, Window, filter_fields, gaussian_kernel, make_level
 
-WINDOW, SIGMA = 11, 1.5
+KERNEL_SIZE, SIGMA = 11, 1.5
 C1, C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 JOINT_WEIGHTS = (0.0448, 0.2856, 0.3001)
 WANG_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
@@ -56,7 +56,7 @@ def joint_ms_ssim(ir: Tensor, vis: Tensor, fused: Tensor) -> Tensor:
         variance instead of merging the two. Many tables call MS-SSIM what MS-SSIM-Wang is here.
 
     Raises:
-        ValueError: an image is not as said.
+        ValueError: a shape, size, dtype or grey level is not as above.
     """
     check_images("joint_ms_ssim", ir=ir, vis=vis, fused=fused)
     return joint_of(structure_statistics(*_whole(ir, vis, fused), wang=False)[0])
@@ -85,20 +85,20 @@ def wang_ms_ssim(ir: Tensor, vis: Tensor, fused: Tensor) -> Tensor:
         evaluators add the two sources instead of averaging them.
 
     Raises:
-        ValueError: an image is not as said.
+        ValueError: a shape, size, dtype or grey level is not as above.
     """
     check_images("wang_ms_ssim", ir=ir, vis=vis, fused=fused)
     return wang_of(structure_statistics(*_whole(ir, vis, fused), joint=False)[1])
 
 
 def structure_statistics(
-    images: Tensor, place: Place, *, joint: bool = True, wang: bool = True
+    images: Tensor, window: Window, *, joint: bool = True, wang: bool = True
 ) -> tuple[Tensor, Tensor]:
     """Return the sums of both metrics' scores by scale, float64.
 
     Args:
-        images: (3 B, H, W) whole grey levels: fused, ir and vis of all images.
-        place: of the arrays in their images.
+        images: (3 B, H, W) integer grey levels: fused, ir and vis of all images.
+        window: what the arrays cover of their images.
         joint: whether MS-SSIM is wanted; zeros where not.
         wang: whether MS-SSIM-Wang is wanted.
 
@@ -109,7 +109,7 @@ def structure_statistics(
     batch = images.shape[0] // 3
     joint_sums = images.new_zeros(batch, len(JOINT_WEIGHTS), 2, dtype=torch.float64)
     wang_sums = images.new_zeros(batch, len(WANG_WEIGHTS), 2, 3, dtype=torch.float64)
-    levels = [make_level(images, place, torch.float32)] * 2  # of joint and of wang
+    levels = [make_level(images, window, torch.float32)] * 2  # of joint and of wang
     for scale in range(len(WANG_WEIGHTS) if wang else len(JOINT_WEIGHTS)):
         joint_here = joint and scale < len(JOINT_WEIGHTS)
         if scale > 0:
@@ -140,14 +140,14 @@ def wang_of(statistics: Tensor) -> Tensor:
     return (sides[0] + sides[1]) / 2
 
 
-def _whole(ir: Tensor, vis: Tensor, fused: Tensor) -> tuple[Tensor, Place]:
-    images = torch.cat([to_levels(image) for image in (fused, ir, vis)])[:, 0]  # (3 B, H, W)
-    return images, Place.whole(*ir.shape[2:])
+def _whole(ir: Tensor, vis: Tensor, fused: Tensor) -> tuple[Tensor, Window]:
+    images = torch.cat([round_levels(image) for image in (fused, ir, vis)])[:, 0]  # (3 B, H, W)
+    return images, Window.of_image(*ir.shape[2:])
 
 
 def _next_scale(levels: list[Level], *, joint: bool, wang: bool) -> list[Level]:
     shared = levels[0] is levels[1]
-    even = not any(side.length % 2 for side in (levels[0].place.rows, levels[0].place.columns))
+    even = not any(side.length % 2 for side in (levels[0].window.rows, levels[0].window.columns))
     of_joint, of_wang = levels
     if joint:
         of_joint = of_joint.averaged(symmetric=True)
@@ -160,7 +160,7 @@ def _next_scale(levels: list[Level], *, joint: bool, wang: bool) -> list[Level]:
 
 def _add(level: Level, scale: int, joint: Tensor | None, wang: Tensor | None) -> None:
     """Add the scores of one scale to the sums."""
-    size = level.fitting_window(WINDOW)
+    size = level.fitting_kernel(KERNEL_SIZE)
     if size < 3:
         return
     gaussian = gaussian_kernel(size, SIGMA, level.fields)
@@ -192,8 +192,8 @@ def _add(level: Level, scale: int, joint: Tensor | None, wang: Tensor | None) ->
             mean, source = means[:, :1], means[:, 1:]
             similarity = (source * mean).mul_(2.0).add_(C1)
             similarity.div_(source.square().addcmul_(mean, mean).add_(C1)).mul_(contrast)
-            for place, values in enumerate((contrast, similarity)):
-                wang[:, scale, :, place] += values.sum(dim=(0, 3), dtype=torch.float64).T
+            for column, values in enumerate((contrast, similarity)):
+                wang[:, scale, :, column] += values.sum(dim=(0, 3), dtype=torch.float64).T
             wang[:, scale, :, 2] += count
 
 

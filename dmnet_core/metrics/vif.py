@@ -10,10 +10,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dmnet_core.metrics.images import check_images, to_levels
-from dmnet_core.metrics.windows import Place, filter_fields, gaussian_kernel, make_level
+from dmnet_core.metrics.images import check_images, round_levels
+from dmnet_core.metrics.windows import Window, filter_fields, gaussian_kernel, make_level
 
-WINDOWS = (17, 9, 5, 3)
+KERNEL_SIZES = (17, 9, 5, 3)
 NOISE_VARIANCE = 2.0
 TINY = 1e-10
 FLAT_BELOW = 1e-10
@@ -51,28 +51,28 @@ def visual_information_fidelity(ir: Tensor, vis: Tensor, fused: Tensor) -> Tenso
         2013) is another metric.
 
     Raises:
-        ValueError: an image is not as said.
+        ValueError: a shape, size, dtype or grey level is not as above.
     """
     check_images("visual_information_fidelity", ir=ir, vis=vis, fused=fused)
-    images = torch.cat([to_levels(image) for image in (fused, ir, vis)])[:, 0]  # (3 B, H, W)
-    return vif_of(vif_statistics(images, Place.whole(*ir.shape[2:])))
+    images = torch.cat([round_levels(image) for image in (fused, ir, vis)])[:, 0]  # (3 B, H, W)
+    return vif_of(vif_statistics(images, Window.of_image(*ir.shape[2:])))
 
 
-def vif_statistics(images: Tensor, place: Place) -> Tensor:
+def vif_statistics(images: Tensor, window: Window) -> Tensor:
     """Return the kept and the source information, (B, 2, 2) float64 in nats: by source, then which.
 
     Args:
-        images: (3 B, H, W) whole grey levels: fused, ir and vis of all images.
-        place: of the arrays in their images.
+        images: (3 B, H, W) integer grey levels: fused, ir and vis of all images.
+        window: what the arrays cover of their images.
     """
     batch = images.shape[0] // 3
-    level = make_level(images, place, torch.float64)
+    level = make_level(images, window, torch.float64)
     sums = torch.zeros(batch, 2, 2, dtype=torch.float64, device=images.device)
-    for scale, window in enumerate(WINDOWS):
+    for scale, kernel_size in enumerate(KERNEL_SIZES):
         if scale > 0:
-            size = level.fitting_window(window)
+            size = level.fitting_kernel(kernel_size)
             level = level.decimated(gaussian_kernel(size, size / 5, level.fields))
-        size = level.fitting_window(window)
+        size = level.fitting_kernel(kernel_size)
         if size < 3:
             break
         for strip in level.strips(size, scale):

@@ -79,7 +79,7 @@ class Span:
 
 
 @dataclass(frozen=True)
-class Place:
+class Window:
     """Where a window lies in its image: both of its axes."""
 
     rows: Span
@@ -96,15 +96,15 @@ class Place:
         return self.rows.last == self.rows.length
 
     @classmethod
-    def whole(cls, height: int, width: int) -> Place:
-        """Return the place of an image that is one window."""
+    def of_image(cls, height: int, width: int) -> Window:
+        """Return the window of an image that is one window."""
         rows, columns = (
             Span(length=side, start=0, stop=side, first=0, last=side) for side in (height, width)
         )
         return cls(rows, columns)
 
 
-def cut(height: int, width: int, core: int, halo: int = HALO) -> Iterator[Place]:
+def cut(height: int, width: int, core: int, halo: int = HALO) -> Iterator[Window]:
     """Yield the windows of an image: cores of `core` x `core` pixels, each with a halo around it.
 
     Args:
@@ -128,15 +128,15 @@ def cut(height: int, width: int, core: int, halo: int = HALO) -> Iterator[Place]
 
     for rows in spans(height):
         for columns in spans(width):
-            yield Place(rows, columns)
+            yield Window(rows, columns)
 
 
-def core_of(image: Tensor, place: Place, before: int = 0, after: int = 0) -> Tensor:
+def core_of(image: Tensor, window: Window, before: int = 0, after: int = 0) -> Tensor:
     """Return the core of an array with pixels around it, fewer where the image ends.
 
     Args:
-        image: (..., H, W) of the place's array.
-        place: of the array.
+        image: (..., H, W) of the window's array.
+        window: of the array.
         before: pixels above and left of it.
         after: pixels below and right of it.
 
@@ -144,7 +144,7 @@ def core_of(image: Tensor, place: Place, before: int = 0, after: int = 0) -> Ten
         ValueError: the array ends before they do.
     """
     parts = []
-    for span in (place.rows, place.columns):
+    for span in (window.rows, window.columns):
         first, last = max(0, span.first - before), min(span.length, span.last + after)
         if first < span.start or last > span.stop:
             raise ValueError(
@@ -157,15 +157,15 @@ def core_of(image: Tensor, place: Place, before: int = 0, after: int = 0) -> Ten
 
 @dataclass(frozen=True)
 class Level:
-    """One scale of several images: their pixels in the layout of the filters, and their place."""
+    """One scale of several images: their pixels in the layout of the filters, and their window."""
 
     fields: Tensor
     """(H, N, W)."""
-    place: Place
+    window: Window
 
-    def fitting_window(self, size: int) -> int:
+    def fitting_kernel(self, size: int) -> int:
         """Return the window side: `size` (odd), or the largest odd number that fits the image."""
-        shorter = min(self.place.rows.length, self.place.columns.length)
+        shorter = min(self.window.rows.length, self.window.columns.length)
         return min(size, (shorter - 1) // 2 * 2 + 1)
 
     def strips(self, size: int, scale: int) -> Iterator[Tensor]:
@@ -174,8 +174,8 @@ class Level:
         Each is (h + size - 1, N, w + size - 1) for the h x w windows that it stands for: few enough
         on a CPU that what is made of them stays in its cache, enough to be worth a call.
         """
-        top, bottom = self.place.rows.owned(size, scale)
-        left, right = self.place.columns.owned(size, scale)
+        top, bottom = self.window.rows.owned(size, scale)
+        left, right = self.window.columns.owned(size, scale)
         if right == left:
             return
         step = ROWS if self.fields.device.type == "cpu" else max(1, bottom - top)
@@ -192,28 +192,28 @@ class Level:
         Args:
             symmetric: see above.
         """
-        fields, rows = _paired(self.fields, self.place.rows, 0, symmetric=symmetric, zero=-MIDDLE)
+        fields, rows = _paired(self.fields, self.window.rows, 0, symmetric=symmetric, zero=-MIDDLE)
         fields = fields[0::2] + fields[1::2]
         # two rows of zeros are summed already
-        fields, columns = _paired(fields, self.place.columns, 2, symmetric=symmetric, zero=-2 * MIDDLE)
-        return Level((fields[..., 0::2] + fields[..., 1::2]).mul_(0.25), Place(rows, columns))
+        fields, columns = _paired(fields, self.window.columns, 2, symmetric=symmetric, zero=-2 * MIDDLE)
+        return Level((fields[..., 0::2] + fields[..., 1::2]).mul_(0.25), Window(rows, columns))
 
     def decimated(self, kernel: Tensor) -> Level:
         """Return the next scale: filtered with valid windows, then every second pixel."""
         size = kernel.shape[0]
         spans, starts = [], []
-        for span in (self.place.rows, self.place.columns):
+        for span in (self.window.rows, self.window.columns):
             start, stop = -(-span.start // 2), max(0, (span.stop - size) // 2 + 1)
             spans.append(span.halved(start, stop, max(0, (span.length - size) // 2 + 1)))
             starts.append(2 * start - span.start)
         fields = self.fields[starts[0] :, :, starts[1] :]
-        return Level(filter_fields(fields, kernel, step=2), Place(*spans))
+        return Level(filter_fields(fields, kernel, step=2), Window(*spans))
 
 
-def make_level(images: Tensor, place: Place, dtype: torch.dtype) -> Level:
+def make_level(images: Tensor, window: Window, dtype: torch.dtype) -> Level:
     """Return the first scale of images (N, H, W), in the wanted type, with MIDDLE taken off."""
     fields = images.transpose(0, 1).to(dtype, memory_format=torch.contiguous_format, copy=True)
-    return Level(fields.sub_(MIDDLE), place)
+    return Level(fields.sub_(MIDDLE), window)
 
 
 def gaussian_kernel(size: int, sigma: float, like: Tensor) -> Tensor:

@@ -81,8 +81,8 @@ class DMNet(nn.Module):
         return (len(self.config.feature_steps), 2, height // stride, width // stride)
 
     @property
-    def has_noise_task(self) -> bool:
-        """Whether there is a DM to predict noise."""
+    def predicts_noise(self) -> bool:
+        """Whether the network has a DM, which is trained to predict noise."""
         return "dm" not in self.config.without
 
     def _check_size(self, image: Tensor) -> None:

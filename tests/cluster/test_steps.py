@@ -1,11 +1,14 @@
 """The three steps on rows, without Ray."""
 
 import io
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from cluster.archive.pair import BadPair, read_images
 from cluster.fusing.steps import write
 from cluster.fusing.steps.attempts import MAX_ATTEMPTS, AttemptCounts
 from cluster.fusing.steps.fuse import FuseWindows
@@ -64,6 +67,36 @@ def test_a_pair_is_fused_as_the_function_on_arrays_does(row, fuse_windows, tmp_p
     expected = fuse(load_checkpoint().model, IR, VIS, pair_id="night/1")
     np.testing.assert_array_equal(fused_store.read_fused(str(tmp_path / "s"), "night/1"), expected)
     assert "fused" not in done and "ir" not in done  # no pixels reach the driver
+
+
+@pytest.mark.parametrize(
+    ("modules", "absent"),
+    [
+        ("cluster.fusing.steps.read, cluster.fusing.steps.write", {"torch", "ray"}),
+        # what Ray imports in a task that reads or writes, beside the step itself
+        ("cluster.fusing.shared_attempts, cluster.runtime.datasets", {"torch"}),
+    ],
+)
+def test_reading_and_writing_import_no_pytorch(modules, absent):
+    program = f"import sys, {modules}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert not absent & set(done.stdout.split())
+
+
+def test_an_image_that_cannot_be_read_is_named_and_the_bytes_before_it_are_counted(row, tmp_path):
+    images = read_images(row, max_pixels=40 * 56)
+    np.testing.assert_array_equal(images.ir, IR)
+    np.testing.assert_array_equal(images.vis, VIS)
+    num_bytes = {side: (tmp_path / f"{side}.png").stat().st_size for side in ("ir", "vis")}
+    assert images.num_bytes == sum(num_bytes.values())
+    for side, counted in (("ir", 0), ("vis", num_bytes["ir"])):
+        broken = row | {f"{side}_url": str(tmp_path / "gone.png")}
+        with pytest.raises(BadPair, match=f"missing_file: {side}: not found") as caught:
+            read_images(broken, max_pixels=40 * 56)
+        assert caught.value.num_bytes == counted
+        read = read_window(broken, max_pixels=40 * 56)
+        assert (read["reason"], read["read_bytes"]) == ("missing_file", counted)
+        assert read["detail"].startswith(f"{side}: ")
 
 
 def test_a_colour_image_without_colour_is_stored_as_grey(row, fuse_windows, tmp_path):

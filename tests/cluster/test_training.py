@@ -7,8 +7,10 @@ import pytest
 from cluster.storage import objects
 from cluster.training.config import TrainConfig
 from cluster.training.crops import VALIDATION_SIDE, decode_pair, middle_of, read_pair, side_of
+from cluster.training.epoch_lines import print_new_epochs
 from cluster.training.job import hold_out
-from cluster.training.loop import Progress, network_config, stage_epochs
+from cluster.training.loop import network_config
+from cluster.training.progress import FINAL_SHARE, Progress, learning_rate, stage_at, stage_epochs
 from tests.e2e.archives import png, write_archive
 
 
@@ -74,6 +76,34 @@ def test_the_stages_in_two_runs_count_each_its_own():
     first, second = config_of(epochs=(5, 0), max_steps=100), config_of(epochs=(0, 15), max_steps=100)
     assert done.share(first) == 1.0 and done.share(second) == 0.0
     assert done.share(config_of(epochs=(5, 15))) == 0.25
+
+
+def test_the_stages_divide_a_training_as_they_divide_its_epochs():
+    config = config_of(epochs=(5, 15))
+    assert [stage_at(config, share) for share in (0.0, 0.2499, 0.25, 1.0)] == [1, 1, 2, 2]
+    assert stage_at(config_of(epochs=(5, 15), without=("two-stage",)), 0.0) == 2
+
+
+def test_the_learning_rate_rises_in_the_warm_up_and_falls_along_half_a_cosine():
+    constant = config_of(learning_rate=1e-3, warm_up=4)
+    assert [learning_rate(constant, step, 0.5) for step in (0, 1, 3, 9)] == pytest.approx(
+        [0.25e-3, 0.5e-3, 1e-3, 1e-3]
+    )
+    cosine = config_of(learning_rate=1e-3, schedule="cosine")
+    assert [learning_rate(cosine, 0, share) for share in (0.0, 0.5, 1.0)] == pytest.approx(
+        [1e-3, 1e-3 * (1 + FINAL_SHARE) / 2, 1e-3 * FINAL_SHARE]
+    )
+
+
+def test_each_new_epoch_is_printed_once_and_none_of_earlier_runs(capsys):
+    def row(epoch):
+        return {"epoch": epoch, "stage": 2, "step": 7, "minutes": 1.26, "crops_per_s": 3.0,
+                "learning_rate": 1e-4, "L_int": 0.5, "VIF": 0.61234}  # fmt: skip
+
+    print_new_epochs([row(epoch) for epoch in (4, 5, 5, 6, 5, 6, 7)], last_epoch=4)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines] == [["epoch", str(n)] for n in (5, 6, 7)]
+    assert lines[0] == "epoch 5  stage II  step 7  1.3 min  3.00 crops/s  L_int 0.5000  VIF 0.612"
 
 
 def test_ablations_choose_the_network_and_the_stages():

@@ -6,7 +6,17 @@ import torch
 
 from dmnet_core.checkpoint import load_checkpoint, save_checkpoint
 from dmnet_core.color import rgb_to_chroma, rgb_to_y, to_rgb
-from dmnet_core.inference import NoFinitePixels, SizeMismatch, TooSmall, fuse, prepare_pair
+from dmnet_core.inference import (
+    NoFinitePixels,
+    SizeMismatch,
+    TooSmall,
+    fuse,
+    fuse_and_score,
+    fuse_prepared,
+    prepare_pair,
+)
+from dmnet_core.levels import from_levels, to_levels
+from dmnet_core.metrics import METRICS, fusion_metrics
 from dmnet_core.model import DMNet
 from dmnet_core.noise import pair_key, position_noise
 from dmnet_core.ranges import check_range_policy, from_unit, to_unit, value_range
@@ -47,6 +57,31 @@ def test_output_types_agree(model, dtype):
 def test_the_same_pair_and_seed_give_the_same_pixels(model):
     ir, vis = random_image(16, 24), random_image(16, 24, seed=1)
     assert (fuse(model, ir, vis, pair_id="a") == fuse(model, ir, vis, pair_id="a")).all()
+
+
+def test_scoring_with_the_fusion_gives_the_pixels_and_the_metrics_of_an_eight_bit_result(model):
+    # sides that are no multiples of the network's, so that its padding must be cut off before
+    images = [(random_image(33, 50, seed=n), random_image(33, 50, 3, seed=n + 9)) for n in (0, 1)]
+    pairs = [prepare_pair(ir, vis) for ir, vis in images]
+    options = {"pair_ids": ["a", "b"], "seed": 3}
+    fused, metrics = fuse_and_score(model, pairs, **options)
+    for image, alone in zip(fused, fuse_prepared(model, pairs, **options), strict=True):
+        np.testing.assert_array_equal(image, alone)
+    assert tuple(metrics) == METRICS
+    sides = [[to_levels(getattr(pair, side)) for pair in pairs] for side in ("ir", "vis")]
+    stored = [from_unit(image, "uint8") for image in fused]
+    expected = fusion_metrics(
+        *(torch.from_numpy(np.stack(images)).float()[:, None] for images in (*sides, stored))
+    )
+    for name in METRICS:
+        assert torch.equal(metrics[name], expected[name]), name
+
+
+def test_luminance_one_is_grey_level_255():
+    assert to_levels(torch.tensor([0.0, 0.2, 1.0])).tolist() == [0.0, 51.0, 255.0]
+    levels = np.arange(256, dtype=np.float32)
+    assert from_levels(levels).dtype == np.float32
+    np.testing.assert_array_equal(np.rint(to_levels(from_levels(levels))), levels)
 
 
 def test_luminance_and_chroma_make_the_colour_again():

@@ -10,8 +10,8 @@ from dmnet_core.checkpoint import load_checkpoint, save_checkpoint
 from dmnet_core.inference import fuse
 from dmnet_core.losses import (
     OPERATORS,
-    Chance,
     LossWeights,
+    NoiseDraw,
     StageLoss,
     gradient_loss,
     intensity_loss,
@@ -51,9 +51,9 @@ def test_a_flat_image_loses_the_stronger_gradient():
 def test_losses_are_float32_where_the_network_runs_in_halves(stage):
     torch.manual_seed(0)
     model, (ir, vis) = DMNet(TINY), torch.rand(2, 1, 1, 32, 32)
-    chance = Chance.draw(model, ir, torch.Generator().manual_seed(0))
-    whole = StageLoss(model, LossWeights())(stage, ir, vis, chance)
-    half = StageLoss(model, LossWeights(), bf16=True)(stage, ir, vis, chance)
+    draw = NoiseDraw.draw(model, ir, torch.Generator().manual_seed(0))
+    whole = StageLoss(model, LossWeights())(stage, ir, vis, draw)
+    half = StageLoss(model, LossWeights(), bf16=True)(stage, ir, vis, draw)
     for name, value in half.items():
         assert value.dtype == torch.float32
         assert value.item() == pytest.approx(whole[name].item(), rel=0.05)
@@ -109,7 +109,7 @@ def test_every_ablation_trains_a_step_of_both_stages_and_fuses(without):
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     reached = set()
     for stage in (1, 2):
-        parts = loss(stage, ir, vis, Chance.draw(model, ir, torch.Generator().manual_seed(stage)))
+        parts = loss(stage, ir, vis, NoiseDraw.draw(model, ir, torch.Generator().manual_seed(stage)))
         assert ("L_dm" in parts) == ("dm" not in without)
         parts["total"].backward()
         reached |= {name for name, p in model.named_parameters() if p.grad is not None}
@@ -135,6 +135,6 @@ def test_the_total_is_the_paper_s_sum():
         (1, lambda parts: parts["L_vi"] + 3 * parts["L_ir"] + parts["L_dm"]),
         (2, lambda parts: parts["L_int"] + 7 * parts["L_gd"] + parts["L_dm"]),
     ):
-        chance = Chance.draw(model, ir, torch.Generator().manual_seed(0))
-        parts = StageLoss(model, weights)(stage, ir, vis, chance)
+        draw = NoiseDraw.draw(model, ir, torch.Generator().manual_seed(0))
+        parts = StageLoss(model, weights)(stage, ir, vis, draw)
         torch.testing.assert_close(parts["total"], expected(parts))

@@ -137,12 +137,12 @@ def read_levels(path):
     return torch.from_numpy(pixels)[None, None]
 
 
-def windowed_metrics(ir, vis, fused, places):
+def windowed_metrics(ir, vis, fused, windows):
     parts = []
-    for place in places:
-        rows, columns = place.rows, place.columns
-        window = (..., slice(rows.start, rows.stop), slice(columns.start, columns.stop))
-        parts.append(fusion_statistics(ir[window], vis[window], fused[window], place))
+    for window in windows:
+        rows, columns = window.rows, window.columns
+        array = (..., slice(rows.start, rows.stop), slice(columns.start, columns.stop))
+        parts.append(fusion_statistics(ir[array], vis[array], fused[array], window))
     return merge(parts)
 
 
@@ -150,8 +150,8 @@ LOOSELY_MERGED = {"VIF": 1e-6, "MS-SSIM": 1e-6, "MS-SSIM-Wang": 1e-6}
 """Relative, far below what is asked: filters in other strips round otherwise."""
 
 
-def check_merged(images, places):
-    whole, merged = fusion_metrics(*images), windowed_metrics(*images, places)
+def check_merged(images, windows):
+    whole, merged = fusion_metrics(*images), windowed_metrics(*images, windows)
     for name in METRICS:
         expected = pytest.approx(whole[name].numpy(), rel=LOOSELY_MERGED.get(name, 1e-9), abs=1e-12)
         assert merged[name].numpy() == expected, name
@@ -179,7 +179,7 @@ def test_a_window_without_the_halo_that_it_needs_is_refused():
     images = random_images(1, 400, 400)
     with pytest.raises(ValueError, match="give it a halo of 176 pixels"):
         windowed_metrics(*images, cut(400, 400, 200, halo=100))
-    with pytest.raises(ValueError, match="their place is"):
+    with pytest.raises(ValueError, match="their window is"):
         fusion_statistics(*images, next(cut(400, 400, 200)))
 
 

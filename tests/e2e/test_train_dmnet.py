@@ -20,7 +20,7 @@ from cluster.storage import objects, urls
 from cluster.training.config import TrainConfig
 from cluster.training.job import hold_out
 from dmnet_core.checkpoint import load_checkpoint, save_checkpoint
-from dmnet_core.losses import Chance, LossWeights, StageLoss
+from dmnet_core.losses import LossWeights, NoiseDraw, StageLoss
 from dmnet_core.metrics import METRICS
 from dmnet_core.model import DMNet, DMNetConfig
 from tests.conftest import free_port
@@ -207,7 +207,7 @@ def gradients(worker, port, queue):
     wrapped = torch.nn.parallel.DistributedDataParallel(
         StageLoss(model, LossWeights()), find_unused_parameters=True
     )
-    wrapped(2, ir[half], vis[half], chance_of(model, ir, half))["total"].backward()
+    wrapped(2, ir[half], vis[half], draw_of(model, ir, half))["total"].backward()
     queue.put((worker, [p.grad.numpy() for p in model.parameters()]))
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
@@ -218,9 +218,9 @@ def model_and_images():
     return DMNet(TINY), torch.rand(2, 1, 32, 32), torch.rand(2, 1, 32, 32)
 
 
-def chance_of(model, ir, half):
-    chance = Chance.draw(model, ir, torch.Generator().manual_seed(1))
-    return Chance(chance.noise[half], chance.task_noise[half], chance.t[half])
+def draw_of(model, ir, half):
+    draw = NoiseDraw.draw(model, ir, torch.Generator().manual_seed(1))
+    return NoiseDraw(draw.latent_noise[half], draw.target_noise[half], draw.t[half])
 
 
 def test_two_workers_have_the_mean_of_their_gradients():
@@ -236,7 +236,7 @@ def test_two_workers_have_the_mean_of_their_gradients():
     model, ir, vis = model_and_images()
     loss = StageLoss(model, LossWeights())
     for half in (slice(0, 1), slice(1, 2)):
-        (loss(2, ir[half], vis[half], chance_of(model, ir, half))["total"] / 2).backward()
+        (loss(2, ir[half], vis[half], draw_of(model, ir, half))["total"] / 2).backward()
     for number, parameter in enumerate(model.parameters()):
         for worker in (0, 1):
             # float32 sums in another order

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Mapping
 from typing import Any
 
-Flaw = tuple[str, str]
+Defect = tuple[str, str]
 """A reason of cluster.archive.sources.frames.REASONS, and the detail."""
 
 PNG_SIGNATURE_BYTES = 8
@@ -31,18 +31,18 @@ STRIPS, TILES = (273, 279), (324, 325)
 """TIFF tags of the offsets and byte counts of strips and of tiles."""
 
 
-def find_flaw(data: bytes, kind: str, tags: Mapping[int, Any] | None = None) -> Flaw | None:
+def find_defect(data: bytes, kind: str, tags: Mapping[int, Any] | None = None) -> Defect | None:
     """Return why a file is not whole, None where it is.
 
     Args:
         data: the whole file.
         kind: PNG, JPEG, TIFF, BMP or WEBP.
-        tags: of a TIFF's first page; without them a TIFF has no flaw that is seen here.
+        tags: of a TIFF's first page; without them a TIFF has no defect that is seen here.
     """
     if kind == "PNG":
-        return _png_flaw(data)
+        return _png_defect(data)
     if kind == "TIFF":
-        return _tiff_flaw(tags, len(data)) if tags else None
+        return _tiff_defect(tags, len(data)) if tags else None
     if kind == "JPEG":
         whole = JpegScans(data).whole
     elif kind == "WEBP":
@@ -107,14 +107,14 @@ def _sent(headers: list[bytes], progressive: bool) -> set[tuple[int, int]]:
     return sent
 
 
-def _cut(data: bytes, kind: str) -> Flaw:
+def _cut(data: bytes, kind: str) -> Defect:
     return "truncated", (
         f"{len(data)} bytes of {kind} that end before the image does, expected the whole file: "
         "copy it again"
     )
 
 
-def _png_flaw(data: bytes) -> Flaw | None:
+def _png_defect(data: bytes) -> Defect | None:
     position, header = PNG_SIGNATURE_BYTES, b""
     pixels: list[memoryview] = []
     view = memoryview(data)
@@ -171,7 +171,7 @@ def _inflated_bytes(pieces: list[memoryview], wanted: int) -> int:
     return found if found >= wanted else found + len(inflate.flush())
 
 
-def _tiff_flaw(tags: Mapping[int, Any], num_bytes: int) -> Flaw | None:
+def _tiff_defect(tags: Mapping[int, Any], num_bytes: int) -> Defect | None:
     width, height = tags[256], tags[257]
     if TILES[0] in tags:
         offsets_tag, counts_tag = TILES

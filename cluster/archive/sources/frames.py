@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from cluster.archive.reasons import BadImage
-from cluster.archive.sources.completeness import JpegScans, find_flaw
+from cluster.archive.sources.completeness import JpegScans, find_defect
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
 MAGIC = {
@@ -76,8 +76,8 @@ def decode_image(data: bytes, *, max_pixels: int) -> NDArray[np.generic]:
             with Image.open(io.BytesIO(data), formats=[kind]) as image:
                 _check_pixels(image.width, image.height, max_pixels)
                 tags: Mapping[int, Any] = getattr(image, "tag_v2", {})
-                if flaw := find_flaw(data, kind, tags):
-                    raise BadImage(*flaw)
+                if defect := find_defect(data, kind, tags):
+                    raise BadImage(*defect)
                 _mend_tiles(image, tags)
                 image.load()
                 if kind == "JPEG":
@@ -191,8 +191,8 @@ def _damaged(data: bytes, kind: str, error: Exception) -> BadImage:
     layout, num_bands = "", 1
     with suppress(Exception):  # the same damage may stop these too: then what was said first counts
         tags = _tiff_tags(data) if kind == "TIFF" else {}
-        if flaw := find_flaw(data, kind, tags):
-            return BadImage(*flaw)
+        if defect := find_defect(data, kind, tags):
+            return BadImage(*defect)
         if tags:
             num_bands = tags.get(SAMPLES_PER_PIXEL, 1)
             sample_format = tags.get(SAMPLE_FORMAT, (UNSIGNED,))[0]

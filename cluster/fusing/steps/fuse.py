@@ -8,15 +8,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from cluster.archive.reasons import explain
 from cluster.fusing.steps.attempts import MAX_ATTEMPTS, AttemptCounts, Attempts
 from cluster.fusing.steps.rows import RANGES, Row, crashed, pack_image, unpack_image
 from cluster.storage import objects, urls
 from dmnet_core.checkpoint import load_checkpoint
-from dmnet_core.inference import PreparedPair, finish, fuse_prepared, prepare_pair
-from dmnet_core.metrics import METRICS, fusion_metrics
+from dmnet_core.inference import PreparedPair, finish, fuse_and_score, prepare_pair
+from dmnet_core.metrics import METRICS
 
 Batch = dict[str, Any]
 
@@ -124,14 +123,13 @@ class FuseWindows:
     ) -> dict[int, Row]:
         start = time.perf_counter()
         try:
-            fused = fuse_prepared(
+            fused, metrics = fuse_and_score(
                 self.model,
                 [pair for _, pair, _ in group],
                 pair_ids=[str(rows[place]["pair_id"]) for place, _, _ in group],
                 seed=self.seed,
                 precision=self.precision,
             )
-            metrics = self._metrics([pair for _, pair, _ in group], fused)
         except torch.AcceleratorError:
             raise  # the device is lost: every later row would fail on it
         except Exception as error:
@@ -151,21 +149,6 @@ class FuseWindows:
                 "fuse_s": seconds + prepare_s,
             }  # fmt: skip
         return out
-
-    def _metrics(
-        self, pairs: list[PreparedPair], fused: list[NDArray[np.float32]]
-    ) -> dict[str, torch.Tensor]:
-        """Score the fused images in whole grey levels, as a reader of the 8-bit result would."""
-
-        def grey(images: list[NDArray[np.float32]]) -> torch.Tensor:
-            return torch.from_numpy(np.stack(images))[:, None].to(self.device) * 255  # (B, 1, H, W)
-
-        with torch.inference_mode():
-            return fusion_metrics(
-                grey([pair.ir for pair in pairs]),
-                grey([pair.vis for pair in pairs]),
-                grey(fused).round().clamp(0, 255),
-            )
 
 
 def _without_sources(row: Row) -> Row:

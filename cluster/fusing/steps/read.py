@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import time
 
-import numpy as np
-from numpy.typing import NDArray
-
-from cluster.archive.reasons import explain
-from cluster.archive.sources.frames import decode_image
+from cluster.archive.pair import BadPair, PairImages, read_images
 from cluster.fusing.steps.attempts import MAX_ATTEMPTS, AttemptCounts, Attempts
 from cluster.fusing.steps.rows import Row, crashed, pack_image
-from cluster.storage import fused_store, objects
+from cluster.storage import fused_store
 
 
 def read_window(row: Row, *, max_pixels: int, attempts: Attempts | None = None) -> Row:
@@ -31,24 +27,24 @@ def read_window(row: Row, *, max_pixels: int, attempts: Attempts | None = None) 
     start = time.perf_counter()
     attempts = attempts or AttemptCounts()
     key = f"read {row['pair_id']}"
-    images: dict[str, NDArray[np.generic]] = {}
+    images: PairImages | None = None
     reason, detail, read_bytes = "", "", 0
     if attempts.begin([key])[0] >= MAX_ATTEMPTS:
         reason, detail = "crashed", crashed("read")
-    for side in () if reason else ("ir", "vis"):
+    else:
         try:
-            data = objects.read_bytes(row[f"{side}_url"])
-            read_bytes += len(data)
-            images[side] = decode_image(data, max_pixels=max_pixels)
-        # The edge of the step: one bad pair must not end the run of a million.
-        except Exception as error:
-            reason, detail = explain(error)
-            detail = f"{side}: {detail}"
-            break
+            images = read_images(row, max_pixels=max_pixels)
+            read_bytes = images.num_bytes
+        except BadPair as error:
+            reason, detail, read_bytes = error.reason, error.detail, error.num_bytes
     attempts.end([key])
-    path = fused_store.escape_pair_id(row["pair_id"])
-    out = {**row, "zarr_path": path, "reason": reason, "detail": detail, "read_bytes": read_bytes}
-    for side in ("ir", "vis"):
-        image = None if reason else images[side]
-        out |= pack_image(side, image)
-    return {**out, "read_s": time.perf_counter() - start}
+    return {
+        **row,
+        "zarr_path": fused_store.escape_pair_id(row["pair_id"]),
+        **pack_image("ir", images.ir if images else None),
+        **pack_image("vis", images.vis if images else None),
+        "reason": reason,
+        "detail": detail,
+        "read_bytes": read_bytes,
+        "read_s": time.perf_counter() - start,
+    }

@@ -1,0 +1,58 @@
+"""Both images of a pair, read and decoded: what every room does first with a row of the pair index."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cluster.archive.reasons import BadImage, explain
+from cluster.archive.sources.frames import decode_image
+from cluster.storage import objects
+
+
+@dataclass(frozen=True)
+class PairImages:
+    """The decoded images of one pair, as `decode_image` returns them."""
+
+    ir: NDArray[np.generic]
+    """(H, W) or (H, W, 3) infrared pixels."""
+    vis: NDArray[np.generic]
+    """(H, W) or (H, W, 3) visible pixels; they may differ from the infrared ones in size."""
+    num_bytes: int
+    """Size of both files together, in bytes."""
+
+
+class BadPair(BadImage):
+    """A pair whose infrared or visible image can't be read; the detail begins with `ir:` or `vis:`."""
+
+    def __init__(self, side: str, error: Exception, num_bytes: int) -> None:
+        reason, detail = explain(error)
+        super().__init__(reason, f"{side}: {detail}")
+        self.num_bytes = num_bytes
+        """Size of the files that were read before the error, in bytes."""
+
+
+def read_images(row: Mapping[str, Any], *, max_pixels: int) -> PairImages:
+    """Read and decode both images of a pair.
+
+    Args:
+        row: of the pair index; its ir_url and vis_url are read.
+        max_pixels: largest height x width that is decoded.
+
+    Raises:
+        BadPair: an image can't be read, whatever the error was.
+    """
+    images: dict[str, NDArray[np.generic]] = {}
+    num_bytes = 0
+    for side in ("ir", "vis"):
+        try:
+            data = objects.read_bytes(row[f"{side}_url"])
+            num_bytes += len(data)
+            images[side] = decode_image(data, max_pixels=max_pixels)
+        except Exception as error:  # stores and decoders raise errors of their own
+            raise BadPair(side, error, num_bytes) from error
+    return PairImages(images["ir"], images["vis"], num_bytes)
