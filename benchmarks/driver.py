@@ -34,15 +34,12 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from cluster.archive.pair import PairImages  # noqa: E402
-from cluster.fusing import job as pipeline  # noqa: E402
+from cluster.fusing import job  # noqa: E402
 from cluster.fusing.config import FuseConfig  # noqa: E402
-from cluster.fusing.ledger import LedgerWriter  # noqa: E402
+from cluster.fusing.ledger import Ledger  # noqa: E402
 from cluster.fusing.steps import fuse, read, write  # noqa: E402
 from cluster.fusing.steps.rows import RANGES, pack_image  # noqa: E402
-from cluster.storage import (
-    fused_store,  # noqa: E402
-    tables,  # noqa: E402
-)
+from cluster.storage import fused_store, tables  # noqa: E402
 from dmnet_core.metrics import METRICS  # noqa: E402
 
 PROCESSES = {"attempts": "ray::AttemptCounts", "gcs": "gcs_server", "raylet": "raylet"}
@@ -76,7 +73,7 @@ def write_trivially(row, **options):
     return write.write_window(row, **options)
 
 
-class WatchedLedger(LedgerWriter):
+class WatchedLedger(Ledger):
     """The ledger, noting what was used by its first rows and, all parts put, by its last."""
 
     num_pairs = 0
@@ -84,7 +81,7 @@ class WatchedLedger(LedgerWriter):
     first = last = None
 
     def append(self, rows):
-        """Take rows as LedgerWriter does."""
+        """Take rows as Ledger does."""
         super().append(rows)
         WatchedLedger.seen += len(rows)
         if self.seen == self.num_pairs:
@@ -134,9 +131,11 @@ def run_job(folder, num_pairs, given):
     global PIXELS
     PIXELS = np.zeros((given.side, given.side), np.uint8)
     if given.steps == "trivial":
-        pipeline.read_window, pipeline.write_window = read_trivially, write_trivially
-        pipeline.FuseWindows = FuseTrivially
-    pipeline.LedgerWriter = WatchedLedger
+        from cluster.fusing import stream
+
+        stream.read_window, stream.write_window = read_trivially, write_trivially
+        stream.FuseWindows = FuseTrivially
+    job.Ledger = WatchedLedger
     WatchedLedger.num_pairs = num_pairs
     index_url = write_index(folder, num_pairs, given.steps == "real")
     config = FuseConfig(
@@ -144,7 +143,7 @@ def run_job(folder, num_pairs, given):
         cpus_per_actor=1, batch_size=given.batch_size,
     )  # fmt: skip
     begin = {"driver": time.process_time()}  # not usage(), which imports Ray: that is the job's to do
-    summary = pipeline.fuse_archive(config)
+    summary = job.fuse_archive(config)
     assert summary.num_fused == num_pairs, summary
     print(json.dumps([begin, WatchedLedger.first, WatchedLedger.last, usage()]))
 

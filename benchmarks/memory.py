@@ -19,7 +19,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from cluster.fusing.job import actor_bytes
+from cluster.fusing.memory import actor_bytes
 from cluster.fusing.steps.fuse import FuseWindows
 from cluster.fusing.steps.rows import pack_image
 from dmnet_core.checkpoint import load_checkpoint

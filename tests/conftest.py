@@ -1,19 +1,56 @@
-"""What the tests share: the real data beside the project, and an S3 server on loopback."""
+"""What the tests share: the real data beside the project, an S3 server, a Ray, and the markers.
+
+Markers by which tests are selected, never by their names (pyproject.toml says what each means):
+
+- `s3` is put here on each test that uses the fixture `s3`, or whose parameter of that name chooses it.
+- `ray` is put here on each test that uses the fixture `shared_ray`.
+- `own_ray`, `kills` and `slow` stand in the test files.
+"""
 
 import os
 import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
+# Threads that spin while they wait make each other many times slower where a machine has other work.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import pytest  # noqa: E402
 
 REPO_ROOT = Path(__file__).resolve().parents[1]
 SHARED = REPO_ROOT.parent / "shared"
+
+
+@pytest.hookimpl(tryfirst=True)  # before the markers select
+def pytest_collection_modifyitems(items):
+    """Put on the markers that follow from the fixtures of a test."""
+    for item in items:
+        chosen = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        if "s3" in item.fixturenames or "s3" in [value for value in chosen if isinstance(value, str)]:
+            item.add_marker("s3")
+        if "shared_ray" in item.fixturenames:
+            item.add_marker("ray")
+
+
+LEFT_OUT = []
+"""Tests that the markers of this run leave out."""
+
+
+def pytest_deselected(items):
+    LEFT_OUT.extend(items)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Say what was left out: a run of a part must not look like one of everything."""
+    if LEFT_OUT:
+        terminalreporter.write_line(f"{len(LEFT_OUT)} tests left out; make test-all runs every test")
 
 
 @pytest.fixture(scope="session")
@@ -87,6 +124,16 @@ def moto_server(log_path):
         server.wait()
 
 
+@pytest.fixture(scope="session")
+def shared_ray(s3_environment):
+    """The Ray of this pytest run, which the jobs of `run_job` join; it knows the S3 server."""
+    from tests.e2e.shared_ray import SharedRay
+
+    with tempfile.TemporaryDirectory(prefix="r", dir="/tmp") as folder:
+        with SharedRay(Path(folder), s3_environment) as running:
+            yield running
+
+
 @pytest.fixture
 def s3(s3_environment, monkeypatch, request):
     """An empty bucket's URL; the environment points every client to the server."""
@@ -94,9 +141,19 @@ def s3(s3_environment, monkeypatch, request):
 
     for name, value in s3_environment.items():
         monkeypatch.setenv(name, value)
-    s3fs.S3FileSystem.clear_instance_cache()
+    forget_s3_connections()
     bucket = f"dmnet-test-{os.getpid()}-{time.time_ns():x}"
     filesystem = s3fs.S3FileSystem(endpoint_url=s3_environment["AWS_ENDPOINT_URL"])
     filesystem.mkdir(bucket)
     yield f"s3://{bucket}"
+    forget_s3_connections()
+
+
+def forget_s3_connections():
+    """Have this process connect to S3 anew: a connection keeps the endpoint that it was made for."""
+    import s3fs
+
+    from cluster.storage.s3 import filesystem
+
+    filesystem.cache_clear()
     s3fs.S3FileSystem.clear_instance_cache()

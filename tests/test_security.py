@@ -139,8 +139,8 @@ def test_a_table_with_a_column_that_a_library_would_unpickle_is_refused(tmp_path
 
 
 def test_a_table_of_plain_columns_is_read(tmp_path):
-    table = tables.typed_frame([{"a": "x", "b": 1}], {"a": "str", "b": "int64"})
-    tables.write_table(str(tmp_path / "t.parquet"), table)
+    columns = {"a": "str", "b": "int64"}
+    tables.write_rows(str(tmp_path / "t.parquet"), [{"a": "x", "b": 1}], columns)
     assert tables.read_table(str(tmp_path / "t.parquet")).to_dict("records") == [{"a": "x", "b": 1}]
 
 

@@ -134,14 +134,15 @@ def open_index(
     _check_unique(database, index_url)
 
 
-def load_index(index_url: str) -> tuple[pd.DataFrame, int]:
-    """Return all pairs of an index in one frame, and how many names make no pair.
+def load_index(
+    index_url: str | None, ir_url: str | None = None, vis_url: str | None = None
+) -> tuple[pd.DataFrame, int]:
+    """Return all pairs of an index, or of two prefixes, in one frame, and how many names make no pair.
 
-    Raises:
-        ValueError: as `open_index`.
+    Args and errors as in `open_index`.
     """
     with Database() as database:
-        open_index(database, index_url)
+        open_index(database, index_url, ir_url, vis_url)
         pairs = database.frame("select * exclude (__row) from pairs order by __row")
         return pairs, int(database.first("select count(*) from unmatched")[0])
 

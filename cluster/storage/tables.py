@@ -7,6 +7,7 @@ into a folder of its own before DuckDB reads them: so credentials, retries and t
 
 from __future__ import annotations
 
+import base64
 import io
 import itertools
 import os
@@ -262,7 +263,11 @@ def _parse_csv(data: bytes) -> pa.Table:
 
 
 def _column_names(path: str) -> list[str]:
-    names: list[str] = pyarrow.parquet.ParquetFile(path).schema_arrow.names
+    file = pyarrow.parquet.ParquetFile(path)
+    described = base64.b64decode((file.metadata.metadata or {}).get(b"ARROW:schema", b""))
+    if b"ARROW:extension:name" in described:  # Ray would unpickle its own
+        raise ValueError("a column is of an Arrow extension type; numbers and text are read")
+    names: list[str] = file.schema_arrow.names
     _refuse_equal_names(names)
     return names
 

@@ -5,6 +5,8 @@ import signal
 import time
 from pathlib import Path
 
+import pytest
+
 from cluster.storage import fused_store, objects, urls
 from dmnet_core.synthetic import render_scene
 from tests.chaos.faulty_s3 import Faults
@@ -15,11 +17,12 @@ from tests.e2e.archives import (
     processes_of,
     read_metrics,
     read_rejected,
-    run_job,
+    run_process,
     started_job,
     write_archive,
 )
 
+pytestmark = [pytest.mark.own_ray, pytest.mark.kills]
 POISON = "day/001"
 LARGE = (1200, 1200)
 FUSER_LIMIT = 1_250_000_000
@@ -63,22 +66,23 @@ def test_a_pair_that_kills_its_process_is_tried_three_times_and_rejected(s3, fau
     pairs = write_archive(archive, 4)
     proxy = faulty_s3(Faults(kill_reader=1.0, only=f"/archive/ir/{POISON}.png"))
     environment = {"AWS_ENDPOINT_URL": proxy.url}
-    job = run_job("fuse_archive", *fuse_arguments(archive, output), environment=environment)
+    job = run_process("fuse_archive", *fuse_arguments(archive, output), environment=environment)
     assert job.returncode == 0, job.stdout + job.stderr
     assert "4 = 3 fused + 1 rejected" in job.stdout
     assert proxy.injected["kill_reader"] == 3
     check_pixels(output, check_all_but_poison(output, pairs))
 
-    again = run_job("fuse_archive", *fuse_arguments(archive, output), environment=environment)
+    again = run_process("fuse_archive", *fuse_arguments(archive, output), environment=environment)
     assert "nothing left to do" in again.stdout and proxy.injected["kill_reader"] == 3
     proxy.faults = Faults()
-    retried = run_job(
+    retried = run_process(
         "fuse_archive", *fuse_arguments(archive, output), "--reprocess", environment=environment
     )
     assert "4 = 4 fused + 0 rejected" in retried.stdout, retried.stdout + retried.stderr
     assert objects.exists(f"{output}/preview.png")
 
 
+@pytest.mark.slow
 def test_a_pair_that_takes_its_actor_s_memory_is_fused_three_times_and_rejected(tmp_path):
     archive, output = str(tmp_path / "archive"), str(tmp_path / "out")
     pairs = write_archive(archive, 4)
@@ -98,13 +102,14 @@ def test_a_pair_that_takes_its_actor_s_memory_is_fused_three_times_and_rejected(
     check_pixels(output, check_all_but_poison(output, pairs))
 
 
+@pytest.mark.slow
 def test_a_large_pair_that_kills_its_writer_is_tried_three_times_and_rejected(s3, faulty_s3):
     archive, output = f"{s3}/archive", f"{s3}/out"
     pairs = write_archive(archive, 4)
     write_large(archive)
     proxy = faulty_s3(Faults(kill_writer=1.0, only=f"/out/fused.zarr/{POISON}/"))
     environment = {"AWS_ENDPOINT_URL": proxy.url}
-    job = run_job(
+    job = run_process(
         "fuse_archive", *fuse_arguments(archive, output), "--dtype", "float32", environment=environment
     )
     assert job.returncode == 0, job.stdout + job.stderr

@@ -6,6 +6,8 @@ import pytest
 
 from tests.chaos.rounds import ChaosRound, archive_files, undisturbed
 
+pytestmark = [pytest.mark.own_ray, pytest.mark.kills, pytest.mark.slow]
+
 
 @pytest.fixture(scope="module")
 def files():

@@ -15,19 +15,19 @@ from cluster.storage import fused_store
 from tests.chaos.faulty_s3 import Faults
 from tests.chaos.small_disk import SmallDisk
 from tests.e2e.archives import (
+    HANG_S,
     ROOT,
     check_pixels,
     fuse_arguments,
     read_metrics,
     read_rejected,
-    run_job,
+    run_process,
     write_archive,
 )
 
+pytestmark = [pytest.mark.own_ray, pytest.mark.slow]
 NUM_PAIRS = 8
 MAX_RUNS = 4
-TIMEOUT_S = 900
-"""Of one run; it takes some 15 s where nothing else keeps the machine busy."""
 STRICT = ("--max-rejected", "0")
 """A pair that failed makes the run exit with 1, so that someone runs it again."""
 
@@ -59,12 +59,11 @@ def run_until_done(run, repair):
 
 def run_through(proxy, archive, output, *options):
     """Run the job on an archive through a failing store."""
-    return run_job(
+    return run_process(
         "fuse_archive",
         *fuse_arguments(archive, output),
         *options,
         environment={"AWS_ENDPOINT_URL": proxy.url},
-        timeout=TIMEOUT_S,
     )
 
 
@@ -168,7 +167,7 @@ def test_a_full_disk_stops_the_job_which_goes_on_when_there_is_room(tmp_path, re
             disk.grow("64m")
 
         jobs = run_until_done(
-            lambda: disk.run(*command, *fuse_arguments(archive, f"{folder}/out"), timeout=TIMEOUT_S),
+            lambda: disk.run(*command, *fuse_arguments(archive, f"{folder}/out"), timeout=HANG_S),
             give_room,
         )
         assert len(jobs) == 2 and jobs[0].returncode in (1, 2)

@@ -31,10 +31,10 @@ main()
 class RayCluster:
     """Nodes that `ray start` began; every one ends with the cluster."""
 
-    def __init__(self, log_folder, **environment):
+    def __init__(self, log_folder, token=None, **environment):
         self.log_folder = log_folder
         self.port, self.dashboard_port = free_port(), free_port()
-        self.token = secrets.token_hex(32)
+        self.token = token or secrets.token_hex(32)
         self.environment = os.environ | environment | {
             "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
             "RAY_AUTH_MODE": "token",
@@ -113,7 +113,7 @@ class RayCluster:
         with urllib.request.urlopen(request, timeout=5) as answer:
             return answer.read().decode()
 
-    def submit(self, *arguments, timeout=300):
+    def submit(self, *arguments, timeout=900):
         """Run `ray job submit` to its end."""
         process = self.start_job(*arguments)
         output, _ = process.communicate(timeout=timeout)

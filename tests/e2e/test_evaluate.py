@@ -25,6 +25,7 @@ def make_index(archive, sets):
     return f"{archive}/pairs.parquet"
 
 
+@pytest.mark.usefixtures("shared_ray")
 def test_a_store_folders_and_references_are_scored_and_what_is_amiss_is_counted(tmp_path):
     archive, output = str(tmp_path / "archive"), str(tmp_path / "out")
     pairs = write_archive(archive, 4)
@@ -85,7 +86,8 @@ def test_a_store_folders_and_references_are_scored_and_what_is_amiss_is_counted(
     assert np.isfinite(after[list(METRICS)].to_numpy()).all()
 
 
-def test_an_evaluation_on_s3(s3, tmp_path):
+@pytest.mark.usefixtures("shared_ray")
+def test_an_evaluation_on_s3(s3):
     write_archive(f"{s3}/archive", 2)
     index = make_index(f"{s3}/archive", [1.5, None])
     job = run_job(

@@ -1,9 +1,7 @@
-"""The main job through its real entry point, on a Ray of its own."""
+"""The main job through its real entry point: what it fuses, fuses again, removes and refuses."""
 
 import json
 import os
-import subprocess
-import sys
 import time
 
 import duckdb
@@ -12,21 +10,23 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from cluster.fusing.ledger import LedgerWriter, read_ledger
-from cluster.storage import objects, tables
+from cluster.storage import objects
 from dmnet_core.metrics import METRICS
 from tests.e2e.archives import (
     ROOT,
     check_pixels,
     fuse_arguments,
     read_metrics,
+    read_parquet,
     read_rejected,
     run_job,
+    run_process,
     started_job,
     write_archive,
 )
 
 
+@pytest.mark.usefixtures("shared_ray")
 def test_an_archive_with_bad_pairs_is_fused_and_a_second_run_does_only_what_changed(tmp_path):
     archive, output = tmp_path / "archive", str(tmp_path / "out")
     pairs = write_archive(str(archive), 3)
@@ -83,16 +83,16 @@ def test_an_archive_with_bad_pairs_is_fused_and_a_second_run_does_only_what_chan
     assert "pairs to fuse    1" in changed.stdout, changed.stdout + changed.stderr
     check_pixels(output, pairs)
 
-    other = run_job("fuse_archive", *arguments, "--range", "minmax")
-    assert other.returncode == 2 and "--reprocess" in other.stderr
-    assert 'range was "auto" and is "minmax"' in other.stderr
     strict = run_job("fuse_archive", *arguments, "--max-rejected", "0.1")
     assert strict.returncode == 1 and "50.00% of the pairs were rejected" in strict.stderr
 
 
+@pytest.mark.own_ray
+@pytest.mark.kills
+@pytest.mark.usefixtures("shared_ray")
 def test_a_run_that_was_killed_goes_on_and_repeats_nothing(tmp_path):
     archive, output = str(tmp_path / "archive"), str(tmp_path / "out")
-    pairs = write_archive(archive, 60, 160, 224)
+    pairs = write_archive(archive, 32, 160, 224)
     with started_job("fuse_archive", *fuse_arguments(archive, output)) as job:
         ledger = tmp_path / "out/ledger"
         while not ledger.is_dir() or not any(p.suffix == ".parquet" for p in ledger.iterdir()):
@@ -101,18 +101,19 @@ def test_a_run_that_was_killed_goes_on_and_repeats_nothing(tmp_path):
         second = run_job("fuse_archive", *fuse_arguments(archive, output))
         assert second.returncode == 3 and job.poll() is None, second.stdout + second.stderr
         assert "is being written by run 20" in second.stderr and "--wait" in second.stderr
-    before = tables.read_table(str(ledger))
+    before = read_parquet(str(ledger))
     assert 0 < len(before) < len(pairs)
 
     again = run_job("fuse_archive", *fuse_arguments(archive, output))
     assert again.returncode == 0, again.stdout + again.stderr
     assert f"already done     {len(before)}" in again.stdout
-    after = tables.read_table(str(ledger))
+    after = read_parquet(str(ledger))
     assert sorted(after["pair_id"]) == sorted(pairs)  # each once: nothing lost, nothing repeated
     assert sorted(read_metrics(output)["pair_id"]) == sorted(pairs)
     check_pixels(output, {name: pairs[name] for name in list(pairs)[::6]})
 
 
+@pytest.mark.usefixtures("shared_ray")
 def test_a_pair_that_left_the_index_stays_until_it_is_pruned(tmp_path):
     archive, output = str(tmp_path / "archive"), str(tmp_path / "out")
     pairs = write_archive(archive, 3)
@@ -133,11 +134,10 @@ def test_a_pair_that_left_the_index_stays_until_it_is_pruned(tmp_path):
     check_pixels(output, pairs)
 
     # As a run leaves it that is killed after it said what it would prune, and before it did.
-    ledger = read_ledger(f"{output}/ledger")
-    rows = ledger.rows(ledger.entries).query("pair_id == 'day/001'").assign(status="pruning")
-    killed = LedgerWriter(f"{output}/ledger", "killed")
-    killed.append(rows.to_dict("records"))
-    killed.flush()
+    ledger = read_parquet(f"{output}/ledger")
+    rows = ledger[ledger["pair_id"] == "day/001"].assign(status="pruning", run_id="killed")
+    rows["recorded_at"] = ledger["recorded_at"].max() + 0.001
+    rows.to_parquet(f"{output}/ledger/part-killed-000000.parquet", index=False)
     half = run_job("fuse_archive", *arguments)
     assert half.returncode == 0, half.stderr
     assert "1 of a run that died may have pixels and have no metrics" in half.stdout
@@ -154,13 +154,16 @@ def test_a_pair_that_left_the_index_stays_until_it_is_pruned(tmp_path):
     check_pixels(output, pairs)
 
 
+@pytest.mark.own_ray
+@pytest.mark.kills
+@pytest.mark.slow
 def test_a_source_that_changed_and_changed_back_is_fused_again_though_no_row_told_of_it(tmp_path):
     archive, output = tmp_path / "archive", str(tmp_path / "out")
     pairs = write_archive(str(archive), 3)
     index = tmp_path / "pairs.parquet"
     arguments = ["--index", str(index), "--output", output]
     assert run_job("index_archive", *fuse_arguments(str(archive), str(index))).returncode == 0
-    assert run_job("fuse_archive", *arguments).returncode == 0
+    assert run_process("fuse_archive", *arguments).returncode == 0
     chunk = tmp_path / "out/fused.zarr/day/001/fused/c/0/0/0"
     before, whole_index = chunk.read_bytes(), index.read_bytes()
 
@@ -173,21 +176,22 @@ def test_a_source_that_changed_and_changed_back_is_fused_again_though_no_row_tol
         with started_job("fuse_archive", *arguments) as job:
             while job.poll() is None and chunk.stat().st_mtime_ns == stood:
                 time.sleep(0.002)
-        ledger = read_ledger(f"{output}/ledger")
-        rows = ledger.rows(ledger.entries).set_index("pair_id")
-        if rows.loc["day/001", "status"] == "replacing":
+        ledger = read_parquet(f"{output}/ledger").sort_values("recorded_at", kind="stable")
+        status = ledger.loc[ledger["pair_id"] == "day/001", "status"].iloc[-1]
+        if status == "replacing":
             break
-    assert rows.loc["day/001", "status"] == "replacing"
+    assert status == "replacing"
     assert chunk.read_bytes() != before
 
     (archive / "kept.png").rename(archive / "vis/day/001.png")
     index.write_bytes(whole_index)
-    back = run_job("fuse_archive", *arguments)
+    back = run_process("fuse_archive", *arguments)
     assert back.returncode == 0 and "pairs to fuse    1" in back.stdout, back.stdout + back.stderr
     check_pixels(output, pairs)
     assert chunk.read_bytes() == before
 
 
+@pytest.mark.usefixtures("shared_ray")
 def test_settings_changed_and_back_fuse_all_again_each_time(tmp_path):
     archive, output = str(tmp_path / "archive"), str(tmp_path / "out")
     pairs = write_archive(archive, 3)
@@ -196,7 +200,8 @@ def test_settings_changed_and_back_fuse_all_again_each_time(tmp_path):
     assert first.returncode == 0, first.stderr
     other = [*arguments, "--range", "minmax"]
     refused = run_job("fuse_archive", *other)
-    assert refused.returncode == 2 and 'range was "auto" and is "minmax"' in refused.stderr
+    assert refused.returncode == 2 and "--reprocess" in refused.stderr
+    assert 'range was "auto" and is "minmax"' in refused.stderr
     turned = run_job("fuse_archive", *other, "--reprocess", "--limit", "1")  # as one that was killed
     assert turned.returncode == 0 and "1 = 1 fused" in turned.stdout, turned.stdout + turned.stderr
     assert read_metrics(output)["pair_id"].is_unique
@@ -208,6 +213,7 @@ def test_settings_changed_and_back_fuse_all_again_each_time(tmp_path):
     assert "nothing left to do" in run_job("fuse_archive", *arguments).stdout
 
 
+@pytest.mark.usefixtures("shared_ray")
 def test_everything_on_s3_is_fused_as_locally(s3, tmp_path):
     archive, output = f"{s3}/archive", f"{s3}/out"
     pairs = write_archive(archive, 2)
@@ -246,22 +252,17 @@ def test_everything_on_s3_is_fused_as_locally(s3, tmp_path):
         (["--output", "o", "--index", "i"], "--index is 'i', expected"),
     ],
 )
-def test_a_wrong_command_line_ends_in_one_clear_line(tmp_path, arguments, message):
+def test_a_wrong_command_line_ends_in_one_clear_line(tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "i.csv").write_text("pair_id,ir_url,vis_url\n1,a,b\n")
-    job = subprocess.run(
-        [sys.executable, str(ROOT / "jobs/fuse_archive.py"), *arguments],
-        capture_output=True, text=True, cwd=tmp_path, timeout=120,
-    )  # fmt: skip
+    job = run_job("fuse_archive", *arguments)
     assert job.returncode == 2
     assert message in job.stderr.splitlines()[-1]
     assert "Traceback" not in job.stderr
 
 
-def test_a_checkpoint_that_is_a_pickle_is_refused(tmp_path):
-    write_archive(str(tmp_path / "archive"), 1)
-    (tmp_path / "weights.pt").write_bytes(b"\x80\x04cos\nsystem\n(S'touch pwned'\ntR.")
-    arguments = fuse_arguments(str(tmp_path / "archive"), str(tmp_path / "out"))
-    job = run_job("fuse_archive", *arguments, "--checkpoint", str(tmp_path / "weights.pt"))
-    assert job.returncode == 2
-    assert "is no DMNet checkpoint" in job.stderr
-    assert not (tmp_path / "out").exists()
+@pytest.mark.parametrize("name", ["fuse_archive", "index_archive", "evaluate", "train_dmnet"])
+def test_a_process_exits_with_the_code_of_its_job(name):
+    for arguments, code in ((["--help"], 0), (["--unknown"], 2)):
+        job = run_process(name, *arguments)
+        assert job.returncode == code and "Traceback" not in job.stderr, job.stderr

@@ -23,7 +23,7 @@ TERMINAL = "\x1b[2J\x1b]0;title\x07\u202e\x9b31m\r"
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(shared_ray, tmp_path_factory):
     return run_all(tmp_path_factory.mktemp("hostile"))
 
 

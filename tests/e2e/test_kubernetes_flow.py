@@ -9,6 +9,7 @@ import time
 import urllib.request
 from pathlib import Path
 
+import pytest
 import yaml
 
 from cluster.storage import urls
@@ -17,8 +18,9 @@ from tests.e2e.archives import check_pixels, read_metrics, write_archive
 from tests.e2e.ray_cluster import ADDRESS, RayCluster
 from tests.manifests.built import MANIFESTS, settings
 
+pytestmark = [pytest.mark.own_ray, pytest.mark.kills, pytest.mark.slow]
 NUM_PAIRS = 20
-DEADLINE_S = 240
+DEADLINE_S = 900
 CPU_STEPS = ("read_window", "write_window")
 
 

@@ -10,7 +10,7 @@ from tests.e2e.archives import check_pixels, fuse_arguments, read_metrics, run_j
 
 
 @pytest.fixture(scope="module")
-def fused_archive(tmp_path_factory):
+def fused_archive(shared_ray, tmp_path_factory):
     folder = tmp_path_factory.mktemp("recovery")
     pairs = write_archive(str(folder / "archive"), 6)
     arguments = fuse_arguments(str(folder / "archive"), str(folder / "out"))

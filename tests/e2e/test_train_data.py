@@ -8,20 +8,23 @@ from cluster.runtime.session import ray_session
 from cluster.training.config import TrainConfig
 from cluster.training.crops import crop_batches, decode_pair
 from tests.e2e.archives import write_archive
+from tests.e2e.shared_ray import joined_by_this_process
 
 OPTIONS = {"index_urls": ("i.csv",), "output_url": "o"}
 
 
 @pytest.fixture(scope="module")
-def shard(tmp_path_factory):
+def shard(shared_ray, tmp_path_factory):
     """Seven decoded pairs, as Ray Data gives them to a worker."""
     folder = tmp_path_factory.mktemp("archive")
     names = write_archive(str(folder), 7)
     urls = [{f"{side}_url": f"{folder}/{side}/{name}.png" for side in ("ir", "vis")} for name in names]
     rows = [decode_pair({"pair_id": name, **pair}) for name, pair in zip(names, urls, strict=True)]
-    with ray_session(1):
-        ray.data.DataContext.get_current().execution_options.preserve_order = True
+    options = ray.data.DataContext.get_current().execution_options
+    with joined_by_this_process({}), ray_session(1):
+        options.preserve_order = True
         yield ray.data.from_items(rows, override_num_blocks=3).iterator()
+        options.preserve_order = False
 
 
 def test_each_epoch_takes_every_pair_in_another_order_that_the_seed_decides(shard):

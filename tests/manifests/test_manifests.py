@@ -14,7 +14,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from cluster.fusing.job import OFF_THE_FUSERS, actor_bytes
+from cluster.fusing.memory import actor_bytes
+from cluster.fusing.stream import NOT_ON_FUSERS
 from dmnet_core.checkpoint import load_checkpoint
 from tests.manifests.built import (
     MANIFESTS,
@@ -124,7 +125,7 @@ def test_each_job_parses_its_entrypoint_and_fits_on_the_workers(name):
             for kind in ("cpus", "gpus")
         )
         assert cpus["readers"] >= 1 and gpus["readers"] == 0
-        assert "!" + groups["fusers"]["labels"]["dmnet-role"] == OFF_THE_FUSERS["dmnet-role"]
+        assert "!" + groups["fusers"]["labels"]["dmnet-role"] == NOT_ON_FUSERS["dmnet-role"]
         if module == "jobs.fuse_archive":
             claim = 1 if config.on_cuda else config.cpus_per_actor
             assert (claim, config.gpus_per_actor) == (cpus["fusers"], gpus["fusers"])

@@ -1,0 +1,64 @@
+"""The one Ray that the tests of a pytest run share: a node on loopback, joined by address and token.
+
+A job that joins it finds RAY_ADDRESS set, as on any cluster, and ships its packages to the workers
+itself.
+"""
+
+import os
+from contextlib import contextmanager
+
+from cluster.runtime.local_only import LOCAL_TOKEN, closed_to_others
+from tests.e2e.ray_cluster import ADDRESS, LOOPBACK_SWITCH, RayCluster
+
+NUM_CPUS = 6
+OBJECT_STORE_BYTES = 400_000_000
+NO_RAY = "no-shared-ray-in-this-test"
+"""As RAY_ADDRESS it lets a job fail at once, where it would start a Ray of its own within pytest."""
+
+
+class SharedRay:
+    """A head node with a dashboard, which runs while its `with` block does."""
+
+    running: "SharedRay | None" = None
+
+    def __init__(self, folder, environment):
+        self.folder = folder
+        """Of Ray's session files; its path must be short, since sockets lie below it."""
+        self.cluster = RayCluster(folder, token=LOCAL_TOKEN, **environment)
+
+    def __enter__(self):
+        self.cluster.add(
+            "head", head=True, num_cpus=NUM_CPUS, object_store_memory=OBJECT_STORE_BYTES,
+            temp_dir=self.folder,
+        )  # fmt: skip
+        SharedRay.running = self
+        return self
+
+    def __exit__(self, *_):
+        SharedRay.running = None
+        self.cluster.__exit__()
+
+    @property
+    def environment(self):
+        """What a process of its own needs to join."""
+        return {
+            "RAY_ADDRESS": f"{ADDRESS}:{self.cluster.port}",
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": self.cluster.token,
+            LOOPBACK_SWITCH: "0",
+        }
+
+
+@contextmanager
+def joined_by_this_process(environment):
+    """Let a job within this process join the shared Ray; undo what it does to the environment."""
+    running = SharedRay.running
+    address = running.environment["RAY_ADDRESS"] if running else NO_RAY
+    before = dict(os.environ)
+    try:
+        with closed_to_others():  # whose token the shared Ray was given
+            os.environ |= {"RAY_ADDRESS": address} | environment
+            yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
