@@ -18,6 +18,7 @@ SILENCE_S = 15
 """A connection on which nothing moves for so long is given up, and the request sent again."""
 S3_ROUNDS = 3
 """Times that s3fs has botocore try a request, and an object's body again from its start."""
+KEYS_PER_PAGE = 1000
 PASSING_STATUS = (429, 500, 502, 503, 504)
 T = TypeVar("T")
 
@@ -74,7 +75,7 @@ def list_pages(url: str) -> Iterator[list[dict[str, Any]]]:
         yield list(guarded(url, lambda store: store.find(url, detail=True)).values())
         return
     bucket, _, key = filesystem(scheme)._strip_protocol(url).rstrip("/").partition("/")
-    request = {"Bucket": bucket, "Prefix": f"{key}/" if key else ""}
+    request = {"Bucket": bucket, "Prefix": f"{key}/" if key else "", "MaxKeys": KEYS_PER_PAGE}
     while True:
         page = guarded(url, lambda store: store.call_s3("list_objects_v2", **request))
         yield [

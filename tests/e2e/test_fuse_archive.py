@@ -192,7 +192,7 @@ def test_a_source_that_changed_and_changed_back_is_fused_again_though_no_row_tol
 
 
 @pytest.mark.usefixtures("shared_ray")
-def test_settings_changed_and_back_fuse_all_again_each_time(tmp_path):
+def test_settings_changed_and_back_fuse_again_what_was_touched_each_time(tmp_path):
     archive, output = str(tmp_path / "archive"), str(tmp_path / "out")
     pairs = write_archive(archive, 3)
     arguments = fuse_arguments(archive, output)
@@ -206,7 +206,7 @@ def test_settings_changed_and_back_fuse_all_again_each_time(tmp_path):
     assert turned.returncode == 0 and "1 = 1 fused" in turned.stdout, turned.stdout + turned.stderr
     assert read_metrics(output)["pair_id"].is_unique
     back = run_job("fuse_archive", *arguments, "--reprocess")
-    assert "pairs to fuse    3" in back.stdout, back.stdout + back.stderr
+    assert "pairs to fuse    1" in back.stdout, back.stdout + back.stderr
     metrics = read_metrics(output)
     assert sorted(metrics["pair_id"]) == sorted(pairs) and metrics["fingerprint"].nunique() == 1
     check_pixels(output, pairs)
