@@ -171,7 +171,7 @@ class NoiseDraw:
 
     @classmethod
     def draw(cls, model: DMNet, images: Tensor, generator: torch.Generator) -> NoiseDraw:
-        """Draw for (B, 1, H, W) images on the CPU, so that every device computes with the same numbers."""
+        """Draw for (B, 1, H, W) images on the CPU, so that all devices use the same numbers."""
         batch, _, height, width = images.shape
         shape = model.noise_shape(height, width)
         return cls(
