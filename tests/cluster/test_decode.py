@@ -216,7 +216,8 @@ def test_damaged_bytes_give_an_image_or_a_printable_reason():
 
 @pytest.mark.parametrize(("width", "height"), [(30000, 30000), (2**31 - 1, 1), (1001, 1000)])
 def test_too_many_pixels_are_refused_from_the_header(width, height):
-    with pytest.raises(BadImage, match=f"^too_many_pixels: {height} x {width} px .* expected at most 1000000"):
+    told = f"^too_many_pixels: {height} x {width} px .* expected at most 1000000"
+    with pytest.raises(BadImage, match=told):
         decode(png_chunks(width, height, 1, b""))
 
 
