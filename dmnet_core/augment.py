@@ -1,7 +1,7 @@
 """Random crops of training pairs, and random changes that keep a pair a pair.
 
-The losses are defined on any pair of images, so every crop, turned and with other tones, is a valid
-one. Both sides are cut and turned alike; their tones change each by itself.
+The losses are defined on any pair of images, so a crop that is turned and has other tones is still a
+valid pair. Both images are cut and turned alike; their tones change independently.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 SHARE_VARIED = 0.5
-"""Of images whose tones are changed; the others stay as they are."""
+"""Share of the images whose tones are changed; the others stay as they are."""
 GAMMA_OCTAVES = 1.0
+"""Largest absolute base-2 logarithm of gamma."""
 DARKEST, BRIGHTEST = (0.0, 0.25), (0.55, 1.0)
+"""Bounds between which the luminance of black and of white is drawn."""
 
 
 def random_crop(
@@ -25,9 +27,9 @@ def random_crop(
     Args:
         ir: (H, W) luminance in [0, 1].
         vis: the same shape.
-        side: of the square, pixels; smaller images are repeated at their border up to it.
-        random: source of chance.
-        tones: whether `vary_tones` is applied to each side.
+        side: side of the square, in pixels; a smaller image is extended by repeating its border.
+        random: generator of all random numbers.
+        tones: whether `vary_tones` is applied to each image.
 
     Returns:
         Two (1, side, side) images.
@@ -50,18 +52,18 @@ def random_crop(
 
 
 def vary_tones(image: Tensor, random: np.random.Generator) -> Tensor:
-    """Change the tone curve of one image at random, as another camera or hour would.
+    """Change the tone curve of one image at random, as another camera or time of day would.
 
-    With a chance of SHARE_VARIED, low + (high - low) image^gamma: low and high uniform in DARKEST
-    and BRIGHTEST, gamma in [1/2, 2], uniform in its logarithm. The fused image's target is made of
-    the changed sources, so every such pair is a valid one.
+    With probability SHARE_VARIED the result is low + (high - low) image^gamma: low and high are uniform
+    in DARKEST and BRIGHTEST, gamma is in [1/2, 2] and uniform in its logarithm. The losses compare the
+    fused image with the changed sources, so every such pair is a valid one.
 
     Args:
         image: luminance in [0, 1], any shape.
-        random: source of chance.
+        random: generator of all random numbers.
 
     Returns:
-        The same shape, in [0, 1].
+        Luminance of the same shape, in [0, 1].
     """
     if random.random() >= SHARE_VARIED:
         return image

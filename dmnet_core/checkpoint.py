@@ -1,7 +1,7 @@
 """Checkpoints: safetensors with the network config and a model card in the metadata.
 
-Nothing is unpickled: a file that is not safetensors is refused. Nothing in a file is believed before
-it was checked: a network is built only once its config is of a sane size and fits the file's tensors.
+Nothing is unpickled: a file that is not safetensors is refused. Nothing in a file is trusted before it is
+checked: a network is built only after its config was found to have a sane size and to fit the tensors.
 """
 
 from __future__ import annotations
@@ -21,34 +21,35 @@ from dmnet_core.model import DMNet, DMNetConfig
 SHIPPED_WEIGHTS = Path(__file__).parent / "weights" / "compact.safetensors"
 MAX_HEADER_BYTES = 16 * 2**20
 MAX_DETAIL = 300
-"""Letters of a message that may quote a file."""
+"""Longest part of an error message that may quote a file, in characters."""
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
-"""Of weights on disk."""
+"""Types that weights may have on disk."""
 LARGEST = {
     "dim": 4096, "num_heads": 4096, "num_dtb_layers": 64, "num_dib_layers": 64,
     "num_decoder_layers": 64, "ffn_expansion": 64, "unet_base": 4096, "unet_multipliers": 64,
     "unet_res_blocks": 64, "unet_groups": 4096, "dm_stride": 64, "num_noise_steps": 100_000,
     "feature_steps": 100_000,
 }  # fmt: skip
-"""Largest number that a config's field may hold, the paper's times 16 at least; the least is 1."""
+"""Largest value of each numeric field of a config, at least 16 times the paper's; the smallest is 1."""
 MAX_ITEMS = 16
-"""Of a field that is a list."""
+"""Largest number of items in a field that is a list."""
 REFUSED = (
     SafetensorError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RuntimeError,
 )  # fmt: skip
-"""What hostile bytes make the parsers and the network's constructor raise; RecursionError too."""
+"""Errors that the parsers and the network's constructor raise on hostile bytes. RecursionError is a
+RuntimeError."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A network with its weights, and what is known of them."""
+    """A network with its weights, and where they come from."""
 
     model: DMNet
-    """In eval mode, float32, on the device asked for."""
+    """The network in eval mode, float32, on the requested device."""
     card: dict[str, str]
-    """Model card: data, steps, losses, software."""
+    """Model card: training data, steps, losses and software."""
     digest: str
-    """SHA-256 of the file, hexadecimal."""
+    """SHA-256 of the file, in hexadecimal."""
 
 
 def load_checkpoint(
@@ -58,7 +59,7 @@ def load_checkpoint(
 
     Args:
         source: a path, the bytes of a file, or None for the shipped weights.
-        device: where the network goes.
+        device: device that the network is moved to.
 
     Raises:
         ValueError: the bytes are no DMNet checkpoint.
@@ -87,7 +88,7 @@ def load_checkpoint(
 def save_checkpoint(
     model: DMNet, card: dict[str, str], *, dtype: torch.dtype = torch.float32
 ) -> bytes:
-    """Return the checkpoint file of a network; dtype is how its weights lie on disk."""
+    """Return the bytes of a checkpoint file; dtype is the type of its weights on disk."""
     tensors = {
         key: value.detach().to("cpu", dtype).contiguous() for key, value in model.state_dict().items()
     }
@@ -112,7 +113,7 @@ def _described(metadata: dict[str, str]) -> tuple[DMNetConfig, dict[str, str]]:
 
 
 def _check_tensors(tensors: dict[str, torch.Tensor], config: DMNetConfig) -> None:
-    """Raise ValueError where the tensors are not those of the network, which is not built for it."""
+    """Raise ValueError where the tensors are not the network's; no memory is taken for its weights."""
     with torch.device("meta"):
         wanted = DMNet(config).state_dict()
     for key in sorted(wanted.keys() ^ tensors.keys()):

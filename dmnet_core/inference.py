@@ -4,8 +4,8 @@
     from dmnet_core.inference import fuse
     fused = fuse(load_checkpoint().model, ir, vis)
 
-Flow: `prepare_pair` (range, luminance, chroma) -> `fuse_prepared` (pad, network, cut) -> `finish`
-(chroma back, output type). `fuse` is the three in a row.
+Flow: `prepare_pair` (range, luminance, chroma) -> `fuse_prepared` or `fuse_and_score` (pad, network,
+cut) -> `finish` (restore chroma, output type). `fuse` does all three for one pair.
 """
 
 from __future__ import annotations
@@ -28,28 +28,28 @@ from dmnet_core.ranges import from_unit, to_unit, value_range
 
 MIN_SIDE = 8
 NUM_PEAK_MAPS = 20
-"""Feature maps of each of the network's two widths that are alive at once. Measured: at most 18.5 with
-`compact` and 16.3 with `paper`, less for large images (benchmarks/memory.py)."""
+"""Number of feature maps of the autoencoder, and as many of the U-Net, in memory at the peak. Measured:
+at most 18.5 with `compact` and 16.3 with `paper`, less for large images (benchmarks/memory.py)."""
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 Float = NDArray[np.float32]
 
 
 class SizeMismatch(ValueError):
-    """The two images differ in height or width."""
+    """The infrared and the visible image differ in height or width."""
 
     reason = "size_mismatch"
     """Code of the reason in a table of rejected pairs."""
 
 
 class TooSmall(ValueError):
-    """A side is shorter than 8 pixels."""
+    """An image is less than MIN_SIDE pixels high or wide."""
 
     reason = "too_small"
     """Code of the reason in a table of rejected pairs."""
 
 
 class NoFinitePixels(ValueError):
-    """An image has no finite value."""
+    """An image has no finite pixel."""
 
     reason = "no_finite_pixels"
     """Code of the reason in a table of rejected pairs."""
@@ -57,32 +57,35 @@ class NoFinitePixels(ValueError):
 
 @dataclass(frozen=True)
 class PreparedPair:
-    """One pair as the network takes it."""
+    """One pair in the form that the network takes."""
 
     ir: Float
-    """(H, W) luminance in [0, 1]."""
+    """(H, W) infrared luminance in [0, 1]."""
     vis: Float
-    """(H, W) luminance in [0, 1]."""
+    """(H, W) visible luminance in [0, 1]."""
     chroma: Float | None
-    """(H, W, 2) Cb and Cr of a colour visible image."""
+    """(H, W, 2) Cb and Cr of the visible image; None where it is grey."""
     ir_range: tuple[float, float]
-    """Source values that became 0 and 1."""
+    """Infrared source values that were mapped to 0 and to 1."""
     vis_range: tuple[float, float]
-    """The same of the visible image."""
+    """Visible source values that were mapped to 0 and to 1."""
 
 
 def prepare_pair(
     ir: NDArray[np.generic], vis: NDArray[np.generic], range_policy: str = "auto"
 ) -> PreparedPair:
-    """Bring a pair to luminance in [0, 1]; a colour infrared image is taken by its luminance.
+    """Convert a pair to luminance in [0, 1]; of a colour infrared image only the luminance is used.
 
     Args:
         ir: (H, W), (H, W, 1) or (H, W, 3), any real type.
-        vis: the same height and width.
-        range_policy: see dmnet_core.ranges.
+        vis: the same height and width, with one or three channels too.
+        range_policy: how source values are mapped to [0, 1]; see dmnet_core.ranges.
 
     Raises:
-        SizeMismatch, TooSmall, NoFinitePixels, ValueError: the pair can't be fused.
+        SizeMismatch: the images differ in height or width.
+        TooSmall: an image is less than MIN_SIDE pixels high or wide.
+        NoFinitePixels: an image has no finite pixel.
+        ValueError: an image has another number of axes or channels, or the policy is unknown.
     """
     if ir.shape[:2] != vis.shape[:2]:
         raise SizeMismatch(
@@ -197,14 +200,14 @@ def _arrays(images: Tensor) -> list[Float]:
 
 
 def memory_bytes(config: DMNetConfig, num_pixels: int) -> int:
-    """Return about the most memory that fusing one image takes on a CPU in float32, in bytes.
+    """Estimate the peak memory of fusing one image on a CPU in float32, in bytes, without the weights.
 
-    Ours: the autoencoder's maps are at full resolution, the U-Net's first and largest at DM's. The
-    metrics come after, and take less. The weights are not in it.
+    Ours: the autoencoder's maps have the image's resolution, the U-Net's first and largest ones that of
+    DM. The metrics are computed afterwards and take less.
 
     Args:
-        config: of the network.
-        num_pixels: height x width.
+        config: size of the network.
+        num_pixels: height x width of the image.
     """
     width = config.dim + config.unet_base / config.dm_stride**2
     return int(NUM_PEAK_MAPS * 4 * width * num_pixels)
@@ -213,7 +216,16 @@ def memory_bytes(config: DMNetConfig, num_pixels: int) -> int:
 def finish(
     luminance: Float, chroma: Float | None, output_dtype: str = "uint8"
 ) -> NDArray[np.generic]:
-    """Put the chroma back and return (H, W) or (H, W, 3) in the output type."""
+    """Restore the chroma and convert to an output type.
+
+    Args:
+        luminance: (H, W) float32 in [0, 1].
+        chroma: (H, W, 2) Cb and Cr, or None for a grey image.
+        output_dtype: uint8, uint16 or float32; see `ranges.from_unit`.
+
+    Returns:
+        (H, W), or (H, W, 3) with chroma, in the output type.
+    """
     return from_unit(luminance if chroma is None else to_rgb(luminance, chroma), output_dtype)
 
 
@@ -230,7 +242,7 @@ def fuse(
 ) -> NDArray[np.generic]:
     """Fuse one pair of arrays; return (H, W), or (H, W, 3) where the visible image has colour.
 
-    Args and errors as in `prepare_pair`, `fuse_prepared` and `finish`.
+    Arguments and errors are those of `prepare_pair`, `fuse_prepared` and `finish`.
     """
     pair = prepare_pair(ir, vis, range_policy)
     fused = fuse_prepared(model, [pair], pair_ids=[pair_id], seed=seed, precision=precision)
@@ -253,19 +265,19 @@ def _unit(
 
 
 def fused_luminance(image: NDArray[np.generic], stretch: str = "none") -> Float:
-    """Return the luminance of a fused image, ours or another method's, to be scored.
+    """Return the luminance of a fused image, ours or another method's, for scoring.
 
     Args:
         image: (H, W), (H, W, 1) or (H, W, 3); uint8, uint16, or float in [0, 1].
-        stretch: "none", or "minmax": its least and greatest value become 0 and 1, as the tables of
-            the CDDFuse family (CVPR 2023) have it. An 8-bit image stretched has gaps in its
-            histogram: to compare with those tables, give 16 bits or floats.
+        stretch: "none", or "minmax", which maps the image's least and greatest value to 0 and 1, as
+            in the tables of the CDDFuse family (CVPR 2023). Stretching an 8-bit image leaves gaps in
+            its histogram: for a comparison with those tables, give 16 bits or floats.
 
     Returns:
         (H, W) float32 in [0, 1].
 
     Raises:
-        ValueError: a float image with values beyond [0, 1].
+        ValueError: a float image has values outside [0, 1].
     """
     high = 1.0 if image.dtype.kind == "f" else float(np.iinfo(image.dtype.name).max)
     if image.dtype.kind == "f" and not (image.min() >= 0 and image.max() <= 1):

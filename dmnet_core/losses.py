@@ -68,9 +68,9 @@ def gradient_loss(ir: Tensor, vis: Tensor, fused: Tensor, operator: str = "sobel
 
 
 def sobel_magnitude(image: Tensor) -> Tensor:
-    """Return |gx| + |gy| of the 3 x 3 Sobel operator, (B, 1, H, W), edges repeated.
+    """Return |gx| + |gy| of the 3 x 3 Sobel operator, (B, 1, H, W), with replicated borders.
 
-    Ours: the sum of absolute values, whose slope is bounded where the gradient vanishes.
+    Ours: the sum of absolute values, whose derivative is bounded where the gradient vanishes.
     """
     return _sobel(image).abs().sum(dim=1, keepdim=True)
 
@@ -97,8 +97,8 @@ def canny_magnitude(image: Tensor) -> Tensor:
     """Return Canny's edges with their strength, (B, 1, H, W), zero elsewhere.
 
     Gaussian smoothing (5 x 5, sigma 1.4), Sobel, and the pixels that are the strongest along their
-    gradient and above a tenth of the image's maximum. Ours: an edge keeps its strength, and which
-    pixels are edges is no part of the slope, so that the loss has one.
+    gradient and above a tenth of the image's maximum. Ours: an edge keeps its strength, and the choice
+    of edge pixels is not differentiated, so that the loss has a derivative.
 
     Reference: Canny, IEEE Trans. Pattern Anal. Mach. Intell. 8(6), 1986.
     """
@@ -141,12 +141,12 @@ OPERATORS = {
     "log": log_magnitude,
     "roberts": roberts_magnitude,
 }
-"""Gradient operators of L_gd by name."""
+"""Gradient operators that L_gd can use, by name."""
 
 
 @dataclass(frozen=True)
 class LossWeights:
-    """The free numbers of the losses."""
+    """Weights of the terms of the losses, and the gradient operator."""
 
     mu: float = 5.0
     """Weight of 1 - SSIM in stage I, eq. (14)."""
@@ -155,7 +155,7 @@ class LossWeights:
     lambda2: float = 10.0
     """Weight of L_gd in stage II, eq. (18)."""
     operator: str = "sobel"
-    """Of L_gd: one of OPERATORS."""
+    """Gradient operator of L_gd: one of OPERATORS."""
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ class NoiseDraw:
 
     @classmethod
     def draw(cls, model: DMNet, images: Tensor, generator: torch.Generator) -> NoiseDraw:
-        """Draw for (B, 1, H, W) images, on the CPU: so every device computes with the same numbers."""
+        """Draw for (B, 1, H, W) images on the CPU, so that all devices use the same numbers."""
         batch, _, height, width = images.shape
         shape = model.noise_shape(height, width)
         return cls(
@@ -189,13 +189,13 @@ class StageLoss(nn.Module):
     """
 
     def __init__(self, model: DMNet, weights: LossWeights, *, bf16: bool = False) -> None:
-        """Take a network.
+        """Wrap a network.
 
         Args:
-            model: the network; its parameters stay as they are.
-            weights: of the losses.
-            bf16: whether the network runs in bfloat16; the losses are float32 all the same, since SSIM
-                subtracts squares that are nearly equal.
+            model: the network; its parameters are not changed.
+            weights: weights of the terms of the losses.
+            bf16: whether the network runs in bfloat16. The losses are computed in float32 regardless,
+                since SSIM subtracts squares that are nearly equal.
         """
         super().__init__()
         self.model = model
@@ -203,7 +203,14 @@ class StageLoss(nn.Module):
         self.bf16 = bf16
 
     def forward(self, stage: int, ir: Tensor, vis: Tensor, draw: NoiseDraw) -> dict[str, Tensor]:
-        """Return the losses, scalars, `total` first; ir and vis are (B, 1, H, W) in [0, 1]."""
+        """Return the scalar losses of a stage by name, `total` first.
+
+        Args:
+            stage: 1 or 2.
+            ir: (B, 1, H, W) float32 luminance in [0, 1].
+            vis: the same shape and range.
+            draw: noise for this batch.
+        """
         weights = self.weights
         parts = {}
         half = torch.autocast(ir.device.type, torch.bfloat16, enabled=self.bf16)
@@ -229,7 +236,7 @@ class StageLoss(nn.Module):
 
 
 def _sobel(image: Tensor) -> Tensor:
-    """Return gx and gy of the 3 x 3 Sobel operator, (B, 2, H, W), edges repeated."""
+    """Return gx and gy of the 3 x 3 Sobel operator, (B, 2, H, W), with replicated borders."""
     kernel = image.new_tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]])
     kernels = torch.stack([kernel, kernel.t()])[:, None]  # (2, 1, 3, 3)
     return F.conv2d(F.pad(image, (1, 1, 1, 1), mode="replicate"), kernels)

@@ -1,4 +1,4 @@
-"""DM's noise as a function of position, so that no pixel's noise depends on who computes it.
+"""DM's noise as a function of position, so that a pixel's noise is the same whichever window it is in.
 
 Ours: each value is a counter-based hash of (seed, pair, channel, step, y, x), turned into a standard
 normal by Box and Muller (Ann. Math. Stat. 29(2), 1958). The mixing constants are those of
@@ -36,12 +36,12 @@ def position_noise(
 
     Args:
         key: from `pair_key`.
-        steps: the noise steps t.
-        height: of the rectangle, in pixels of DM's resolution.
-        width: the same.
-        y0: its absolute position, in the same pixels.
-        x0: the same.
-        device: where it is computed.
+        steps: the S noise steps t.
+        height: height of the rectangle, in pixels of DM's resolution.
+        width: width of the rectangle, in the same pixels.
+        y0: first row of the rectangle in its image, in the same pixels.
+        x0: first column of the rectangle in its image, in the same pixels.
+        device: device that computes the noise and holds it.
     """
     y = torch.arange(y0, y0 + height, dtype=torch.int64, device=device)[:, None]
     x = torch.arange(x0, x0 + width, dtype=torch.int64, device=device)[None, :]

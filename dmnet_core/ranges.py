@@ -18,13 +18,13 @@ NAMED_POLICIES = ("auto", "dtype", "minmax", "percentile")
 
 
 def check_range_policy(policy: str) -> None:
-    """Raise ValueError where policy is none of the module's."""
+    """Raise ValueError where a range policy is none of those that the module docstring lists."""
     if policy not in NAMED_POLICIES:
         _parse_limits(policy)
 
 
 def value_range(image: NDArray[np.generic], policy: str) -> tuple[float, float]:
-    """Return the source values that become 0 and 1.
+    """Return the source values that are mapped to 0 and to 1.
 
     Args:
         image: any shape, unsigned, signed or floating; at least one value must be finite.
@@ -45,9 +45,10 @@ def value_range(image: NDArray[np.generic], policy: str) -> tuple[float, float]:
 
 
 def to_unit(image: NDArray[np.generic], low: float, high: float) -> NDArray[np.float32]:
-    """Return (image - low) / (high - low) cut to [0, 1], float32.
+    """Return (image - low) / (high - low) clipped to [0, 1], float32, computed in float64.
 
-    A constant image (high = low) becomes 0 throughout, and a value that is not finite becomes 0.
+    Values outside the range saturate. A constant image (high = low) becomes 0 throughout, and a value
+    that is not finite becomes 0.
     """
     values = image.astype(np.float64)
     scaled = (values - low) / (high - low) if high > low else np.zeros_like(values)

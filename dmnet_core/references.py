@@ -1,9 +1,9 @@
-"""Reference methods: what any fusion network must be compared with.
+"""Reference methods: simple fusion rules that any fusion network must be compared with.
 
-They take no training and a second a thousand frames, and the pixelwise maximum beats published
+They need no training and take a second for a thousand frames, and the pixelwise maximum beats published
 networks in MI, VIF and Qabf: a table without them says little.
 
-Shapes: ir and vis (B, 1, H, W) grey levels in [0, 255]; the fused image the same.
+Shapes: ir, vis and the fused image are (B, 1, H, W) float32 grey levels in [0, 255].
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ def fuse_maximum(ir: Tensor, vis: Tensor) -> Tensor:
 
 
 def fuse_laplacian(ir: Tensor, vis: Tensor) -> Tensor:
-    """Fuse by Laplacian pyramids: the stronger detail at every scale, the mean of what is left.
+    """Fuse by Laplacian pyramids: the stronger detail at each scale, the mean of the coarsest images.
 
-    Four scales of detail, fewer where a side would be under 2 pixels; cut to [0, 255] in the end,
-    since details of both sources add up beyond.
+    There are four scales of detail, fewer where a side would be under 2 pixels. The result is clamped to
+    [0, 255], which the sum of the details of both sources can exceed.
 
     Reference:
         Burt and Adelson, IEEE Trans. Commun. 31(4):532-540, 1983; Toet, Pattern Recognition
@@ -52,7 +52,7 @@ def fuse_laplacian(ir: Tensor, vis: Tensor) -> Tensor:
 
 
 METHODS = {"average": fuse_average, "max": fuse_maximum, "laplacian": fuse_laplacian}
-"""By the name that they have in tables."""
+"""Reference methods by the name that they have in tables."""
 
 
 def _smooth(image: Tensor) -> Tensor:

@@ -73,7 +73,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
         for found in places.values():
             found |= dict.fromkeys(REFERENCES, "")
     rows = pairs[["pair_id", "ir_url", "vis_url", "set"]].assign(
-        places=[json.dumps(places[name]) for name in pairs["pair_id"]]
+        locations=[json.dumps(places[name]) for name in pairs["pair_id"]]
     )
     scored: list[Row] = []
     for row in _score(config, rows, tuple(methods)):

@@ -1,7 +1,7 @@
 """Tables of means as the papers print them: Markdown, CSV and the terminal.
 
-The best of each column is bold, the second underlined; where no such type is to be had (a log), they
-carry ** and *. All eleven metrics are better when higher.
+The best value of each column is bold and the second underlined; in plain text, such as a log, they are
+marked with ** and *. All eleven metrics are better when higher.
 """
 
 from __future__ import annotations
@@ -17,16 +17,18 @@ from cluster.text.plain_text import printable
 from dmnet_core.metrics import METRICS
 
 DECIMALS = dict.fromkeys(METRICS, 3) | {"EN": 2, "SD": 2, "SF": 2, "AG": 2}
+"""Number of decimals with which each metric is printed."""
 ALL = "all sets"
+"""Name of the rows of means over all sets."""
 
 
 def means(scores: pd.DataFrame, problems: pd.DataFrame, methods: list[str]) -> pd.DataFrame:
     """Return one row a set and method: set, method, pairs, without, and the metrics' means.
 
     Args:
-        scores: pair_id, set, method and the metrics, one row a scored image.
-        problems: method, set and reason of those that have none.
-        methods: in the order of the table.
+        scores: pair_id, set, method and the metrics, one row for each scored image.
+        problems: method, set and reason, one row for each image that has no scores.
+        methods: names of the methods, in the order of the table.
     """
     missing = problems[problems["reason"] != "extra"]
     sets = sorted({*scores["set"], *missing["set"]})
@@ -45,23 +47,26 @@ def means(scores: pd.DataFrame, problems: pd.DataFrame, methods: list[str]) -> p
 
 
 def heading(stretch: str) -> str:
-    """Return what the numbers are of."""
+    """Return the table's heading, which says how the fused images were scored."""
     if stretch == "minmax":
         return "Each fused image stretched to 0..255 before scoring (--stretch minmax)"
     return "Fused images as they are, no stretch"
 
 
 def warning(problems: pd.DataFrame) -> str:
-    """Return which methods' images are not all scored, by reason; empty where all are."""
+    """Return the number of images without scores, by method and reason; empty where all are scored."""
     counts = problems.groupby(["method", "reason"]).size()
     parts = [f"{method}: {count} {reason}" for (method, reason), count in counts.items()]
     if not parts:
         return ""
-    return f"Not scored, see problems.parquet, so means may be of different pairs: {'; '.join(parts)}"
+    return (
+        f"Some images have no scores (see problems.parquet), so means may be of different pairs: "
+        f"{'; '.join(parts)}"
+    )
 
 
 def markdown(table: pd.DataFrame, title: str, note: str) -> str:
-    """Return the table with the best bold and the second underlined, a section a set."""
+    """Return the table in Markdown, the best value bold and the second underlined, a section a set."""
     lines = [title + "."]
     for name, group in table.groupby("set", sort=False):
         if name:
@@ -101,9 +106,9 @@ def terminal(table: pd.DataFrame, title: str, note: str) -> str:
 
 
 def _ranked(group: pd.DataFrame, best: tuple[str, str], second: tuple[str, str]) -> list[list[str]]:
-    """Return the cells of a set: method, pairs, metrics, with marks at the best and the second.
+    """Return the cells of a set: method, pairs and metrics, the best and the second best marked.
 
-    Ranks are of the values as printed, so equal cells are marked alike.
+    Values are ranked as printed, so that equal cells get the same mark.
     """
     columns = []
     for name in METRICS:
@@ -127,7 +132,7 @@ def _ranked(group: pd.DataFrame, best: tuple[str, str], second: tuple[str, str])
 
 
 def _plain(text: str) -> str:
-    """Return text in ASCII that moves no cursor."""
+    """Return text as ASCII without control characters."""
     return printable(text.encode("ascii", "backslashreplace").decode())
 
 

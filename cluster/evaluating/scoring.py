@@ -1,7 +1,7 @@
-"""The one step of an evaluation, as a plain function on rows: a pair's sources against every method.
+"""The step of an evaluation: the metrics of every method's fused image of one pair.
 
-No Ray here. A row goes in and one row a method comes out, whatever happens: an error becomes its
-reason and detail.
+A plain function on rows, without Ray. One row goes in and one row for each method comes out; an error
+becomes the reason and the detail of its row.
 """
 
 from __future__ import annotations
@@ -30,13 +30,14 @@ NOT_SCORED = dict.fromkeys(METRICS, float("nan"))
 
 @dataclass(frozen=True)
 class Method:
-    """Where the fused images of one method are."""
+    """One method, and where its fused images are."""
 
     name: str
+    """Name of the method in tables."""
     kind: str
-    """reference (computed here), store (our Zarr store) or images."""
+    """Kind of source: reference (computed here), store (a Zarr store of ours) or images (a folder)."""
     url: str
-    """Of the store or the folder; empty for a reference."""
+    """URL of the store or the folder; empty for a reference."""
 
 
 def score_pair(
@@ -44,12 +45,12 @@ def score_pair(
 ) -> list[Row]:
     """Score each method's fused image of one pair.
 
-    In:  pair_id, ir_url, vis_url, set (str), places (JSON: by method the image's URL or the group
-         of the store; a method without one has no fused image of this pair and gives no row).
+    In:  pair_id, ir_url, vis_url, set (str), locations (JSON: for each method that has a fused image of
+         the pair, its URL or its group in the store). A method that is not in it gives no row.
     Out: a row for each method: pair_id, set, method, height, width, EN, SD, ... (NaN where reason is
          set), reason, detail, seconds.
     """
-    places: dict[str, str] = json.loads(row["places"])
+    locations: dict[str, str] = json.loads(row["locations"])
     start = time.perf_counter()
     try:
         sources = _sources(row, range_policy, max_pixels)
@@ -59,16 +60,16 @@ def score_pair(
         return [
             _row(row, method, reason=reason, detail=f"source: {detail}")
             for method in methods
-            if method.name in places
+            if method.name in locations
         ]
     read_s = time.perf_counter() - start
     rows = []
     for method in methods:
-        if method.name not in places:
+        if method.name not in locations:
             continue
         start = time.perf_counter()
         try:
-            fused = _fused(method, places[method.name], sources, stretch, max_pixels)
+            fused = _fused(method, locations[method.name], sources, stretch, max_pixels)
             if fused.shape != sources[0].shape:
                 detail = (
                     f"the fused image is {fused.shape[2]} x {fused.shape[3]} px and its sources are "
@@ -96,7 +97,7 @@ def _sources(row: Row, range_policy: str, max_pixels: int) -> tuple[torch.Tensor
 
 def _fused(
     method: Method,
-    place: str,
+    location: str,
     sources: tuple[torch.Tensor, torch.Tensor],
     stretch: str,
     max_pixels: int,
@@ -106,9 +107,9 @@ def _fused(
         fused = from_levels(METHODS[method.name](*sources)[0, 0].numpy())
         return _levels(fused_luminance(fused.clip(0, 1), stretch))
     if method.kind == "store":
-        image = fused_store.read_fused(method.url, place, max_pixels=max_pixels)
+        image = fused_store.read_fused(method.url, location, max_pixels=max_pixels)
     else:
-        image = decode_image(objects.read_bytes(place), max_pixels=max_pixels)
+        image = decode_image(objects.read_bytes(location), max_pixels=max_pixels)
     return _levels(fused_luminance(image, stretch))
 
 

@@ -15,7 +15,7 @@ from cluster.fusing.steps.attempts import AttemptCounts
 
 
 class SharedAttempts:
-    """The counts in an actor, which outlives the processes that it counts; satisfies Attempts."""
+    """The counts in an actor, which outlives the processes that it counts; implements Attempts."""
 
     def __init__(self) -> None:
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)

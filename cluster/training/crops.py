@@ -1,6 +1,6 @@
-"""Pairs to train on, as plain functions on rows: decoded once, kept as 16-bit luminance.
+"""Training pairs: decoded once to 16-bit luminance, then cut into crops in every epoch.
 
-No Ray here: the driver hands `decode_pair` to Ray Data, and the workers cut what it leaves into crops.
+Plain functions on rows, without Ray: Ray Data runs `decode_pair`, and the workers run `crop_batches`.
 """
 
 from __future__ import annotations
@@ -21,22 +21,24 @@ from dmnet_core.ranges import from_unit
 
 Row = dict[str, Any]
 MAX_PIXELS = 2**24
+"""Largest height x width of a training image."""
 SHUFFLED = 512
-"""Pairs of a worker from which the next one is drawn, at most."""
+"""Largest number of pairs in the buffer from which a worker draws its next pair."""
 VALIDATION_SIDE = 512
-"""Pixels; the middle of a larger validation pair is fused."""
+"""Largest side of a validation pair in pixels; of a larger pair the middle is fused."""
 
 
 def decode_pair(row: Row) -> Row:
-    """Return a pair's luminance as 16-bit levels, decoded once for all epochs.
+    """Return the luminance of a pair as 16-bit levels, decoded once for all epochs.
 
     In:  pair_id, ir_url, vis_url (str).
-    Out: pair_id, ir, vis (bytes of uint16), height, width, reason ("" or why it can't be used).
+    Out: pair_id; ir, vis (bytes of uint16, luminance times 65535); height, width (pixels); reason ("" or
+         why the pair can't be used).
     """
     out = {"pair_id": row["pair_id"], "ir": b"", "vis": b"", "height": 0, "width": 0, "reason": ""}
     try:
         pair = read_pair(row)
-    # The edge of the step: the driver counts and names it.
+    # The edge of the step: the driver counts unusable pairs and prints their reasons.
     except Exception as error:
         return out | {"reason": one_line(error)[:300]}
     height, width = pair.ir.shape
@@ -45,13 +47,21 @@ def decode_pair(row: Row) -> Row:
 
 
 def read_pair(row: Row, range_policy: str = "auto") -> PreparedPair:
-    """Return a pair of the index as the network takes it."""
+    """Read a pair of the index and convert it to luminance.
+
+    Args:
+        row: ir_url and vis_url of the pair.
+        range_policy: how source values are mapped to [0, 1]; see dmnet_core.ranges.
+
+    Raises:
+        ValueError: an image can't be read, or the two can't be fused; see `read_images`, `prepare_pair`.
+    """
     images = read_images(row, max_pixels=MAX_PIXELS)
     return prepare_pair(images.ir, images.vis, range_policy)
 
 
 def side_of(row: Row, side: str) -> Tensor:
-    """Return one side of a row of `decode_pair`, (H, W) float32 in [0, 1]."""
+    """Return the image `side`, ir or vis, of a row of `decode_pair`: (H, W) float32 in [0, 1]."""
     levels = np.frombuffer(row[side], dtype=np.uint16).reshape(row["height"], row["width"])
     return torch.from_numpy(levels.astype(np.float32) / 65535)
 
@@ -67,22 +77,22 @@ def middle_of(row: Row) -> PreparedPair:
 def crop_batches(
     shard: Any, config: TrainConfig, num_pairs: int, *, epoch: int, rank: int = 0, world: int = 1
 ) -> Iterator[tuple[list[str], Tensor, Tensor]]:
-    """Yield one worker's steps of an epoch: pair ids, ir and vis (B, 1, side, side) in [0, 1].
+    """Yield one worker's batches of an epoch: pair ids, ir and vis (B, 1, side, side) in [0, 1].
 
-    Each pair of the shard is cut `crops_per_pair` times, in an order that the seed and the epoch decide
-    and at places that the worker decides too. All workers cut one side in one step; B goes with
-    1 / side^2. Crops that do not fill the last step are not used.
+    Each pair of the shard gives `crops_per_pair` crops. Seed and epoch decide the order of the pairs, and
+    seed, epoch and rank the position of each crop. In one step the crops of all workers have one side; B
+    is proportional to 1 / side^2. Crops that do not fill the last batch are dropped.
 
     Args:
-        shard: rows of `decode_pair`, as Ray Data iterates them.
-        config: of the training.
-        num_pairs: of all workers.
-        epoch: epochs before this one.
-        rank: of the worker.
-        world: workers.
+        shard: the worker's rows of `decode_pair`, a data iterator of Ray Data.
+        config: configuration of the training.
+        num_pairs: number of pairs of all workers.
+        epoch: number of epochs before this one.
+        rank: rank of the worker.
+        world: number of workers.
     """
     sides = np.random.default_rng((config.seed, epoch))  # alike on all workers
-    places = np.random.default_rng((config.seed, epoch, rank))
+    positions = np.random.default_rng((config.seed, epoch, rank))
     side, names, cut = _draw_side(sides, config), [], []
     for turn in range(config.crops_per_pair):
         for batch in shard.iter_batches(
@@ -93,7 +103,7 @@ def crop_batches(
         ):
             (row,) = batch.to_pylist()
             pair = (side_of(row, "ir"), side_of(row, "vis"))
-            cut.append(random_crop(*pair, side, places, tones=config.vary_tones))
+            cut.append(random_crop(*pair, side, positions, tones=config.vary_tones))
             names.append(row["pair_id"])
             if len(cut) == crops_at(side, config, world):
                 ir, vis = (torch.stack([pair[k] for pair in cut]) for k in (0, 1))
@@ -102,7 +112,7 @@ def crop_batches(
 
 
 def crops_at(side: int, config: TrainConfig, world: int) -> int:
-    """Return one worker's crops of a step: about as many pixels whatever the side."""
+    """Return one worker's number of crops in a step, which has about as many pixels at each side."""
     everywhere: float = config.batch_size * (config.crop_sides[0] / side) ** 2
     return max(1, round(everywhere / world))
 

@@ -1,9 +1,9 @@
-"""Two-stage training of DMNet on Ray Train: indexes, decoding on Ray Data, workers, closing table.
+"""The training job: DMNet's two stages on Ray Train, from pair indexes to weights.
 
     load_index - hold out - decode_pair (Ray Data) -> train_loop on every worker (Ray Train)
 
-Stage I trains the autoencoder and DM side by side, stage II everything from stage I's weights. The
-same command goes on from the last epoch's checkpoint, whatever ended the run before.
+Stage I trains the autoencoder and DM separately, stage II trains the complete network from the weights of
+stage I. The same command resumes from the checkpoint of the last epoch, whatever ended the run before.
 """
 
 from __future__ import annotations
@@ -30,34 +30,35 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 RUN_NAME = "ray"
-"""Folder of Ray Train's checkpoints below the output."""
+"""Name of the folder below the output that holds Ray Train's checkpoints."""
 MAX_FAILURES = 3
-"""Workers lost in one run before it gives up."""
+"""Number of worker failures after which a run is given up."""
 NUM_CHECKPOINTS = 2
+"""Number of checkpoints that Ray Train keeps."""
 PAIRS_PER_BLOCK = 16
-"""Decoded by one task."""
+"""Least number of pairs that one task decodes."""
 MAX_SAID = 5
-"""Unreadable pairs that are named."""
+"""Largest number of unreadable pairs that are printed with their reasons."""
 FIXED = ("preset", "without", "seed", "validation_pairs", "index_urls")
-"""Settings that a training can't change half way."""
+"""Settings that must not change when a training is resumed."""
 
 
 @dataclass(frozen=True)
 class TrainingReport:
-    """How a training ended."""
+    """Result of a training."""
 
     history: pd.DataFrame
-    """One row an epoch, of all runs."""
+    """Losses, metrics and timings, one row for each epoch of all runs."""
     num_pairs: int
-    """Trained on."""
+    """Number of pairs that were trained on."""
     urls: dict[str, str]
-    """What was written."""
+    """URLs of the outputs, by name."""
     problem: str
-    """Why it must not count as done; empty where it may."""
+    """Why the training counts as failed; empty where it succeeded."""
 
 
 def train_dmnet(config: TrainConfig) -> TrainingReport:
-    """Train, or go on with a training, until its epochs, steps or minutes are over.
+    """Train, or resume a training, until its epochs, steps or minutes are used up.
 
     Raises:
         ValueError, OSError: an input, a setting or a URL is wrong; one line.
@@ -93,10 +94,10 @@ def train_dmnet(config: TrainConfig) -> TrainingReport:
 
 
 def hold_out(pairs: pd.DataFrame, config: TrainConfig) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the validation pairs and the rest; which ones depends on their names and the seed."""
+    """Return the validation pairs and the other pairs; the choice depends on pair ids and seed only."""
     order = [sha256(f"{config.seed}/{name}".encode()).digest() for name in pairs["pair_id"]]
-    places = sorted(range(len(pairs)), key=order.__getitem__)
-    held_out, rest = places[: config.validation_pairs], sorted(places[config.validation_pairs :])
+    shuffled = sorted(range(len(pairs)), key=order.__getitem__)
+    held_out, rest = shuffled[: config.validation_pairs], sorted(shuffled[config.validation_pairs :])
     if not rest:
         raise ValueError(
             f"the index has {len(pairs)} pairs, expected more than --validation-pairs "
@@ -227,11 +228,11 @@ def _trainer(
 
 
 def _decode(pairs: pd.DataFrame, used: str, url_prefix: str) -> tuple[ray.data.Dataset, int]:
-    """Return the pairs that can be read, decoded, and how many; say which can't.
+    """Decode pairs; return the readable ones and their number, and print which can't be read.
 
     Args:
-        pairs: of the index.
-        used: what for, "trained" or "validated".
+        pairs: pair_id and the two URLs, one row for each pair.
+        used: "trained" or "validated", for the message.
         url_prefix: beginning of the URLs where the rows wait until they are decoded.
     """
     from cluster.runtime.datasets import dataset_of

@@ -1,7 +1,7 @@
-"""What one training worker does: crops in, steps of Adam, a checkpoint an epoch.
+"""The loop of a training worker: steps of Adam on crops, and a checkpoint after each epoch.
 
-Every worker runs `train_loop` with its share of the pairs; DDP averages their gradients. After each
-epoch the first worker saves and reports; whatever dies, Ray Train starts the loop again from there.
+Every worker runs `train_loop` on its share of the pairs; DDP averages their gradients. After each epoch
+the first worker saves and reports. Where a worker dies, Ray Train restarts the loop from that report.
 """
 
 from __future__ import annotations
@@ -43,18 +43,21 @@ Row = dict[str, Any]
 
 
 def network_config(config: TrainConfig) -> DMNetConfig:
-    """Return the network that a training is of."""
+    """Return the size and the parts of the network that a training is configured for."""
     preset = DMNetConfig.compact() if config.preset == "compact" else DMNetConfig.paper()
     without = [part for part in config.without if part != "two-stage"]
     return DMNetConfig.from_dict(preset.to_dict() | {"without": without})
 
 
 def train_loop(options: dict[str, Any]) -> None:
-    """Train until the epochs, steps or minutes are over.
+    """Train until the epochs, steps or minutes are used up.
+
+    Ray Train supplies the datasets "train" and, where pairs are held out, "validation", both rows of
+    `decode_pair`.
 
     Args:
-        options: config (TrainConfig), num_pairs (int), num_held_out (int). Beside them the datasets
-            "train" and, where a pair is held out, "validation": rows of `decode_pair`.
+        options: config (TrainConfig), num_pairs and num_held_out (int), and epoch_rows (the queue of
+            EpochLines).
     """
     config: TrainConfig = options["config"]
     worker = _Worker(config, options["num_pairs"], options["num_held_out"], options["epoch_rows"])
@@ -92,7 +95,8 @@ class _Worker:
         self.progress = Progress()
         self._restore()
         self.share = self._agreed(self.progress.share(config))
-        """How much is done, by the first worker's clock: all must take one rate, and end together."""
+        """Finished share of the training by the first worker's clock, so that all workers use the same
+        learning rate and end in the same step."""
         weights = LossWeights(lambda2=config.lambda2, operator=config.gradient)
         # stage I leaves some parameters without a gradient
         self.loss = ray.train.torch.prepare_model(
@@ -105,17 +109,17 @@ class _Worker:
             self.validation = [(row["pair_id"], middle_of(row)) for row in held_out]
 
     def train_epoch(self) -> bool:
-        """Take every pair once (crops_per_pair times); return False where a loss was not finite.
+        """Train on every pair crops_per_pair times; return False where a loss was not finite.
 
-        An epoch in which stage I comes to its end, by steps or time, ends there.
+        The epoch ends early where stage I or the training ends, by steps or by time.
         """
         config, progress = self.config, self.progress
         self.stage = stage_at(config, self.share)
-        place = self.stage - 1
+        index = self.stage - 1
         self.sums: dict[str, float] = {}
         self.num_steps, self.num_crops = 0, 0
         self.epoch_start, started, cpu = time.monotonic(), time.monotonic(), time.process_time()
-        before, cpu_before = progress.seconds[place], progress.cpu_seconds
+        before, cpu_before = progress.seconds[index], progress.cpu_seconds
         shard = ray.train.get_dataset_shard("train")
         for names, ir, vis in crop_batches(
             shard, config, self.num_pairs, epoch=progress.epoch, rank=self.rank, world=self.world
@@ -126,15 +130,15 @@ class _Worker:
                 return False
             self.num_steps += 1
             self.num_crops += len(names) * self.world
-            progress.steps[place] += 1
-            progress.seconds[place] = before + time.monotonic() - started
+            progress.steps[index] += 1
+            progress.seconds[index] = before + time.monotonic() - started
             progress.cpu_seconds = cpu_before + time.process_time() - cpu
             for name, value in parts.items():
                 self.sums[name] = self.sums.get(name, 0.0) + value
             self.share = self._agreed(progress.share(config))
             if self.share >= 1.0 or stage_at(config, self.share) != self.stage:
                 break
-        progress.epochs[place] += 1
+        progress.epochs[index] += 1
         self.share = self._agreed(progress.share(config))
         if not self.num_steps:
             raise ValueError(
@@ -144,7 +148,7 @@ class _Worker:
         return True
 
     def finish_epoch(self) -> None:
-        """Score, save and report; the first worker alone writes."""
+        """Validate, save and report the epoch; only the first worker writes."""
         self._check_alike()
         losses = {name: self._mean(value / self.num_steps) for name, value in self.sums.items()}
         seconds = time.monotonic() - self.epoch_start
@@ -172,7 +176,7 @@ class _Worker:
         self._put_weights(weights)
 
     def _step(self, ir: Tensor, vis: Tensor) -> dict[str, float] | None:
-        """Take one step of Adam; return the losses, None where one or a gradient is not finite."""
+        """Take one step of Adam; return the losses, or None where a loss or gradient is not finite."""
         config = self.config
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(config, self.progress.step, self.share)
@@ -246,15 +250,15 @@ class _Worker:
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.progress = Progress(**json.loads(state["progress"]))
-        if self.rank == 0:  # a run that died between the report and this left the epoch before
+        if self.rank == 0:  # a run may have died after its report, before it put these files
             self._put_weights(weights)
 
     def _show(self, panel: bytes | None, row: dict[str, float]) -> None:
-        """Put the epoch's picture and its TensorBoard file; one that is trained again replaces them."""
+        """Put the epoch's picture and its TensorBoard file; an epoch that is repeated replaces them."""
         if panel is not None:
             self._put("panel.png", panel)
         with tempfile.TemporaryDirectory() as folder:
-            # A file an epoch: only closing one waits until all is in it.
+            # One file for each epoch: only closing a writer waits until the file is complete.
             writer = SummaryWriter(folder)
             for name, value in row.items():
                 writer.add_scalar(name, value, self.progress.step)
@@ -264,7 +268,7 @@ class _Worker:
             self._put(f"tensorboard/{name}", path.read_bytes())
 
     def _put_weights(self, weights: bytes) -> None:
-        """Put the weights, and then the history, which says of which epoch they are."""
+        """Put the weights, then the history, whose last row is their epoch; send the driver that row."""
         self._put("dmnet.safetensors", weights)
         history = pd.DataFrame(self.progress.history)
         self._put("history.csv", history.to_csv(index=False).encode())
@@ -274,14 +278,14 @@ class _Worker:
         objects.put_bytes(urls.join_url(self.config.output_url, name), data)
 
     def _check_alike(self) -> None:
-        """Raise where the workers' weights differ, which averaged gradients keep alike."""
+        """Raise RuntimeError where the workers' weights differ: averaged gradients keep them equal."""
         own = sum(float(parameter.detach().double().abs().sum()) for parameter in self.model.parameters())
         mean = self._mean(own)
         if self._mean(float(abs(own - mean) > 1e-9 * mean)) > 0:
             raise RuntimeError(f"worker {self.rank}'s weights are not the others': {own} beside {mean}")
 
     def _report_not_finite(self, names: list[str]) -> None:
-        """Leave the step and the batch's pairs for the driver, which stops the run with them."""
+        """Put the step and its pair ids where the driver reads them; it ends the run with an error."""
         gathered: list[list[str] | None] = [names]
         if self.world > 1:
             gathered = [None] * self.world
@@ -293,7 +297,7 @@ class _Worker:
             objects.put_bytes(url, json.dumps(note).encode())
 
     def _mean(self, value: float) -> float:
-        """Return the mean over the workers."""
+        """Return the mean of a value over the workers."""
         if self.world == 1:
             return value
         total = torch.tensor(value, dtype=torch.float64, device=self.device)

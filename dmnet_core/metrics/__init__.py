@@ -49,12 +49,12 @@ from dmnet_core.metrics.vif import vif_of, vif_statistics, visual_information_fi
 from dmnet_core.metrics.windows import HALO, Span, Window, core_of, cut
 
 Statistics = dict[str, Tensor]
-"""Sums over a window's core, (B, ...) float64 or int64 by name: those of two windows add up."""
+"""Sums over the core of a window, (B, ...) float64 or int64, by name; those of two windows add up."""
 
 METRICS = (
     "EN", "SD", "SF", "AG", "MI", "CC", "SCD", "VIF", "Qabf", "MS-SSIM", "MS-SSIM-Wang",
 )  # fmt: skip
-"""The columns of every table, in this order."""
+"""Abbreviations of all metrics, in the order of the columns of every table."""
 
 __all__ = [
     "HALO",
@@ -84,12 +84,12 @@ def fusion_metrics(ir: Tensor, vis: Tensor, fused: Tensor) -> dict[str, Tensor]:
     """Return every metric of METRICS, sharing the work that several of them need.
 
     Args:
-        ir: (B, 1, H, W) grey levels in [0, 255], rounded to integer levels before anything else.
+        ir: (B, 1, H, W) grey levels in [0, 255]; they are rounded to integers first.
         vis: the same shape.
         fused: the same shape.
 
     Returns:
-        (B,) float64 by abbreviation.
+        (B,) float64 by abbreviation, on the device of the images.
 
     Raises:
         ValueError: a shape, size, dtype or grey level is not as above.
@@ -98,16 +98,19 @@ def fusion_metrics(ir: Tensor, vis: Tensor, fused: Tensor) -> dict[str, Tensor]:
 
 
 def fusion_statistics(ir: Tensor, vis: Tensor, fused: Tensor, window: Window | None = None) -> Statistics:
-    """Return what `merge` needs of one window.
+    """Return the sums over one window from which `merge` computes the metrics.
 
     Args:
         ir: (B, 1, H, W) grey levels in [0, 255] of the window with its halo.
         vis: the same shape.
         fused: the same shape.
-        window: where the window lies in the image; None for an image that is one window.
+        window: what the arrays cover of their image; None where they are the image.
+
+    Returns:
+        (B, ...) float64 or int64 sums over the window's core, by name.
 
     Raises:
-        ValueError: an image is not as said, or lacks the halo that its window needs.
+        ValueError: a shape, size, dtype or grey level is not as above, or the halo is too narrow.
     """
     check_images("fusion_metrics", ir=ir, vis=vis, fused=fused)
     window = window or Window.of_image(*ir.shape[2:])
@@ -137,11 +140,11 @@ def fusion_statistics(ir: Tensor, vis: Tensor, fused: Tensor, window: Window | N
 def merge(parts: Iterable[Statistics]) -> dict[str, Tensor]:
     """Return every metric of METRICS of whole images from the statistics of their windows.
 
-    Windows whose cores tile the image and whose halos are HALO wide give what the whole image gives,
-    but for the order of sums.
+    Where the cores tile the image and the halos are HALO wide, the values are those of the image in one
+    piece, apart from rounding in another order of summation.
 
     Args:
-        parts: of `fusion_statistics`, one for each window, at least one.
+        parts: what `fusion_statistics` returned for each window, at least one.
 
     Returns:
         (B,) float64 by abbreviation.

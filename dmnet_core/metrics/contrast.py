@@ -92,9 +92,16 @@ def average_gradient(fused: Tensor) -> Tensor:
 
 
 def sf_statistics(fused: Tensor, window: Window) -> Tensor:
-    """Return the sums and the counts of squared differences, (B, 2, 2): along x, along y.
+    """Return the sums and the counts of squared differences along x and along y.
 
     A difference belongs to its right or lower pixel.
+
+    Args:
+        fused: (B, 1, H, W) integer grey levels.
+        window: what the array covers of its image.
+
+    Returns:
+        (B, 2, 2) float64: along x, then y; the sum in squared grey levels, then the count.
     """
     pixels = core_of(fused[:, 0], window, before=1)
     # the row above the core and the column left of it, where the image has them
@@ -107,15 +114,23 @@ def sf_statistics(fused: Tensor, window: Window) -> Tensor:
 
 
 def sf_of(statistics: Tensor) -> Tensor:
-    """Return SF (B,) from sums of `sf_statistics`."""
+    """Return SF, (B,) float64, from the sums of `sf_statistics`."""
     means = statistics[..., 0] / statistics[..., 1]
     return means.sum(dim=1).sqrt()
 
 
 def ag_statistics(fused: Tensor, window: Window) -> Tensor:
-    """Return the sum of the gradients' lengths and the count of pixels, (B, 2)."""
+    """Return the sum of the gradients' lengths and the count of pixels.
+
+    Args:
+        fused: (B, 1, H, W) integer grey levels.
+        window: what the array covers of its image.
+
+    Returns:
+        (B, 2) float64: the sum in grey levels per pixel, then the count.
+    """
     pixels = core_of(fused[:, 0], window, before=1, after=1)
-    # straight on beyond the image: the central difference there is the one-sided one
+    # extrapolated linearly, so that the central difference at the border equals the one-sided one
     pixels = _continued(_continued(pixels, window.columns.first == 0, window.at_right, 2),
                         window.rows.first == 0, window.at_bottom, 1)  # fmt: skip
     dx = pixels[:, 1:-1, 2:] - pixels[:, 1:-1, :-2]  # twice the gradient
@@ -126,12 +141,12 @@ def ag_statistics(fused: Tensor, window: Window) -> Tensor:
 
 
 def ag_of(statistics: Tensor) -> Tensor:
-    """Return AG (B,) from sums of `ag_statistics`."""
+    """Return AG, (B,) float64, from the sums of `ag_statistics`."""
     return statistics[:, 0] / statistics[:, 1]
 
 
 def _continued(pixels: Tensor, before: bool, after: bool, axis: int) -> Tensor:
-    """Add a line before and after, where asked, that goes on as the two next to it do."""
+    """Extrapolate linearly by one line before and one after, where asked."""
     size = pixels.shape[axis]
     parts = [pixels]
     if before:

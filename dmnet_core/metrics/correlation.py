@@ -1,8 +1,8 @@
 """Linear correlation with the sources: CC and SCD, from shared sums of products.
 
 Shapes: ir, vis, fused (B, 1, H, W) grey levels in [0, 255], rounded to integer levels; each metric
-(B,) float64. Sums of integer levels are exact, so a constant image is known for one: a Pearson
-coefficient with it is not defined and counts as 0 here, never NaN.
+(B,) float64. Sums of integer levels are exact, so a constant image is recognized: Pearson's coefficient
+with it is undefined and counts as 0 here, never NaN.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dmnet_core.metrics.images import check_images, round_levels
 
 IR, VIS, FUSED = 0, 1, 2
 PIXELS_AT_ONCE = 2**16
-"""Of which float64 copies are made; they stay in the cache."""
+"""Number of pixels that are converted to float64 at a time, so that the copies stay in the cache."""
 Covariances = list[list[int]]
 Mix = tuple[int, int, int]
 
@@ -92,17 +92,17 @@ def moments(ir: Tensor, vis: Tensor, fused: Tensor) -> Tensor:
 
 
 def sd_of(sums: Tensor) -> Tensor:
-    """Return SD (B,) from sums of `moments`."""
+    """Return SD, (B,) float64 in grey levels, from the sums of `moments`."""
     return _each(sums, lambda cov, count: math.sqrt(cov[FUSED][FUSED]) / count)
 
 
 def cc_of(sums: Tensor) -> Tensor:
-    """Return CC (B,) from sums of `moments`."""
+    """Return CC, (B,) float64, from the sums of `moments`."""
     return _each(sums, lambda cov, _: sum(_pearson(cov, _only(s), _only(FUSED)) for s in (IR, VIS)) / 2)
 
 
 def scd_of(sums: Tensor) -> Tensor:
-    """Return SCD (B,) from sums of `moments`."""
+    """Return SCD, (B,) float64, from the sums of `moments`."""
     without_vis, without_ir = (0, -1, 1), (-1, 0, 1)
     return _each(
         sums,
@@ -111,7 +111,7 @@ def scd_of(sums: Tensor) -> Tensor:
 
 
 def _each(sums: Tensor, value: Callable[[Covariances, int], float]) -> Tensor:
-    """Apply `value` to each image's covariances, in whole numbers: count^2 times the usual ones."""
+    """Apply `value` to each image's covariances, as exact integers: count^2 times the covariances."""
     values = []
     for image in sums.tolist():
         products = [[round(number) for number in row] for row in image]
@@ -128,7 +128,7 @@ def _only(image: int) -> Mix:
 
 
 def _pearson(cov: Covariances, one: Mix, other: Mix) -> float:
-    """Correlate two sums of the images, given by how often each takes part."""
+    """Correlate two linear combinations of the images, given by their integer weights."""
 
     def between(left: Mix, right: Mix) -> int:
         return sum(left[a] * right[b] * cov[a][b] for a in range(3) for b in range(3))

@@ -1,4 +1,4 @@
-"""What every metric asks of its images: check them, round them to grey levels."""
+"""What every metric does with its images first: check them, round them to integer grey levels."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from torch import Tensor
 
 NUM_LEVELS = 256
 MIDDLE = 128.0
-"""Subtracted before squares are taken, to keep rounding errors small."""
+"""Grey level that is subtracted before squares are taken, to keep rounding errors small."""
 MIN_SIDE = 3
-"""Pixels; below it there is no central difference and no window."""
+"""Least height and width in pixels: smaller images have no central difference and fit no filter."""
 
 
 def check_images(metric: str, **images: Tensor) -> None:
     """Check the images of one metric.
 
     Args:
-        metric: who asks, for the message.
+        metric: name of the metric, for the message.
         images: each (B, 1, H, W), any real dtype, grey levels in [0, 255], all of one shape.
 
     Raises:
-        ValueError: a shape, a size or a level is not as said; the message names the image.
+        ValueError: a shape, size, dtype or grey level is not as above; the message names the image.
     """
     first_name, first = next(iter(images.items()))
     for name, image in images.items():
@@ -51,5 +51,5 @@ def check_images(metric: str, **images: Tensor) -> None:
 
 
 def round_levels(image: Tensor) -> Tensor:
-    """Round to integer grey levels, halves to even: float32, which holds them exactly."""
+    """Round grey levels to integers, halves to even; float32, which holds them exactly."""
     return image.round().float()

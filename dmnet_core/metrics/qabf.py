@@ -50,7 +50,7 @@ def edge_preservation(ir: Tensor, vis: Tensor, fused: Tensor) -> Tensor:
 
 
 def qabf_statistics(images: Tensor, window: Window) -> Tensor:
-    """Return the kept and the whole edge strength, (B, 2) float64.
+    """Return the kept and the total edge strength, (B, 2) float64.
 
     Args:
         images: (B, 3, H, W) integer grey levels: ir, vis, fused.
@@ -61,26 +61,26 @@ def qabf_statistics(images: Tensor, window: Window) -> Tensor:
     height = framed.shape[2] - 2
     step = ROWS if images.device.type == "cpu" else height
     for row in range(0, height, step):
-        sums += _kept_and_whole(framed[:, :, row : row + step + 2])
+        sums += _kept_and_total(framed[:, :, row : row + step + 2])
     return sums
 
 
 def qabf_of(statistics: Tensor) -> Tensor:
-    """Return Qabf (B,) from sums of `qabf_statistics`."""
-    kept, whole = statistics.unbind(1)
-    share = kept / torch.where(whole > 0, whole, 1.0)
-    return torch.where(whole > 0, share * (STRENGTH_GAIN * ANGLE_GAIN), 0.0)
+    """Return Qabf, (B,) float64, from the sums of `qabf_statistics`."""
+    kept, total = statistics.unbind(1)
+    share = kept / torch.where(total > 0, total, 1.0)
+    return torch.where(total > 0, share * (STRENGTH_GAIN * ANGLE_GAIN), 0.0)
 
 
 def _framed(images: Tensor, window: Window) -> Tensor:
-    """Return the core with one pixel around it: the neighbour, or zero beyond the image."""
+    """Return the core with one pixel on each side: the neighbour, or zero outside the image."""
     pixels = core_of(images, window, before=1, after=1)
     left, top = int(window.columns.first == 0), int(window.rows.first == 0)
     return torch.nn.functional.pad(pixels, (left, int(window.at_right), top, int(window.at_bottom)))
 
 
-def _kept_and_whole(padded: Tensor) -> Tensor:
-    """Return the sums (B, 2) of some rows, given with one more row on each side."""
+def _kept_and_total(padded: Tensor) -> Tensor:
+    """Return the kept and total strength of some rows, (B, 2), given with a pixel more on each side."""
     strength, angle = _edges(padded)
     source, fused = strength[:, :2], strength[:, 2:]
     weaker, stronger = torch.minimum(source, fused), torch.maximum(source, fused)

@@ -1,8 +1,8 @@
 """Multi-scale structural similarity: MS-SSIM (joint form, Ma) and MS-SSIM-Wang.
 
 Shapes: ir, vis, fused (B, 1, H, W) grey levels in [0, 255]; fields (H, N, W), see windows.
-Both filter with an 11 x 11 Gaussian of sigma 1.5, valid windows only. In an image under 11 pixels
-the largest odd window that fits takes its place; a scale under 3 pixels is left out, and the
+Both filter with an 11 x 11 Gaussian of sigma 1.5, without padding. In an image under 11 pixels the
+largest odd Gaussian that fits replaces it; a scale under 3 pixels is left out, and the
 weights of the others are scaled to their sum. Their scales are the same while all sides are even,
 and share the moments there. float32 is enough: 1e-3 squared grey levels beside C2 = 58.
 """
@@ -23,21 +23,22 @@ JOINT_WEIGHTS = (0.0448, 0.2856, 0.3001)
 WANG_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 MAX_EXPONENT = 10.0
 MAX_CONSISTENCY = 0.95
-"""Its exponent is beyond MAX_EXPONENT already, and its tangent far from the pole."""
+"""Consistency R above which p = tan(pi R / 2) is limited: p exceeds MAX_EXPONENT there already, and the
+tangent stays far from its pole."""
 TINY = 2.0**-52
 NOT_ZERO = 0.001
-"""Grey levels added to the norm of a window, so that a flat one can be divided by it."""
+"""Grey levels added to the norm of a patch, so that a constant patch can be divided by it."""
 
 
 def joint_ms_ssim(ir: Tensor, vis: Tensor, fused: Tensor) -> Tensor:
     """Joint multi-scale structural similarity (MS-SSIM) to both sources; higher is better.
 
-    In every 11 x 11 window the two sources, each without its mean, are merged into one wanted
+    In every 11 x 11 patch the two sources, each without its mean, are merged into one wanted
     patch: its norm is the larger of the two norms n, its direction that of the sum of the two
     directions weighted by (n / 11)^p, p = tan(pi R / 2) up to 10, where R is the norm of the
-    sum over the sum of the norms. The score of the window is (2 cov + C) / (var + var + C) of the
+    sum over the sum of the norms. The score of the patch is (2 cov + C) / (var + var + C) of the
     wanted and the fused patch under the Gaussian, C = (.03 * 255)^2. A scale's score is the mean
-    over its windows; MS-SSIM is the product over 3 scales of score^weight. Range up to 1; a
+    over its patches; MS-SSIM is the product over 3 scales of score^weight. Range up to 1; a
     negative mean counts as 0.
 
     Args:
@@ -51,7 +52,7 @@ def joint_ms_ssim(ir: Tensor, vis: Tensor, fused: Tensor) -> Tensor:
     Reference:
         Ma, Zeng and Wang, IEEE Trans. Image Process. 24(11):3345-3356, 2015 (MEF-SSIM).
     Variant:
-        Norms and R are of the unweighted window, as in the authors' code; only the similarity is
+        Norms and R are of the unweighted patch, as in the authors' code; only the similarity is
         under the Gaussian. PyTorch versions made for training take the source with the larger
         variance instead of merging the two. Many tables call MS-SSIM what MS-SSIM-Wang is here.
 
@@ -59,7 +60,7 @@ def joint_ms_ssim(ir: Tensor, vis: Tensor, fused: Tensor) -> Tensor:
         ValueError: a shape, size, dtype or grey level is not as above.
     """
     check_images("joint_ms_ssim", ir=ir, vis=vis, fused=fused)
-    return joint_of(structure_statistics(*_whole(ir, vis, fused), wang=False)[0])
+    return joint_of(structure_statistics(*_stacked(ir, vis, fused), wang=False)[0])
 
 
 def wang_ms_ssim(ir: Tensor, vis: Tensor, fused: Tensor) -> Tensor:
@@ -88,28 +89,28 @@ def wang_ms_ssim(ir: Tensor, vis: Tensor, fused: Tensor) -> Tensor:
         ValueError: a shape, size, dtype or grey level is not as above.
     """
     check_images("wang_ms_ssim", ir=ir, vis=vis, fused=fused)
-    return wang_of(structure_statistics(*_whole(ir, vis, fused), joint=False)[1])
+    return wang_of(structure_statistics(*_stacked(ir, vis, fused), joint=False)[1])
 
 
 def structure_statistics(
     images: Tensor, window: Window, *, joint: bool = True, wang: bool = True
 ) -> tuple[Tensor, Tensor]:
-    """Return the sums of both metrics' scores by scale, float64.
+    """Return the sums of the scores of MS-SSIM and of MS-SSIM-Wang at each scale.
 
     Args:
         images: (3 B, H, W) integer grey levels: fused, ir and vis of all images.
         window: what the arrays cover of their images.
-        joint: whether MS-SSIM is wanted; zeros where not.
-        wang: whether MS-SSIM-Wang is wanted.
+        joint: whether MS-SSIM is computed; its sums stay zero otherwise.
+        wang: whether MS-SSIM-Wang is computed; its sums stay zero otherwise.
 
     Returns:
-        (B, 3 scales, 2), the score and the count of windows; and (B, 5 scales, 2 sources, 3), the
-        contrast-structure term, SSIM and the count.
+        Two float64 tensors: (B, 3 scales, 2), the score and the count of patches; and (B, 5 scales,
+        2 sources, 3), the contrast-structure term, SSIM and the count of patches.
     """
     batch = images.shape[0] // 3
     joint_sums = images.new_zeros(batch, len(JOINT_WEIGHTS), 2, dtype=torch.float64)
     wang_sums = images.new_zeros(batch, len(WANG_WEIGHTS), 2, 3, dtype=torch.float64)
-    levels = [make_level(images, window, torch.float32)] * 2  # of joint and of wang
+    levels = [make_level(images, window, torch.float32)] * 2  # of MS-SSIM, of MS-SSIM-Wang
     for scale in range(len(WANG_WEIGHTS) if wang else len(JOINT_WEIGHTS)):
         joint_here = joint and scale < len(JOINT_WEIGHTS)
         if scale > 0:
@@ -125,13 +126,13 @@ def structure_statistics(
 
 
 def joint_of(statistics: Tensor) -> Tensor:
-    """Return MS-SSIM (B,) from the sums of `structure_statistics`."""
+    """Return MS-SSIM, (B,) float64, from the sums of `structure_statistics`."""
     score, count = statistics.unbind(2)
     return _weighted_product(score, count, JOINT_WEIGHTS)
 
 
 def wang_of(statistics: Tensor) -> Tensor:
-    """Return MS-SSIM-Wang (B,) from the sums of `structure_statistics`."""
+    """Return MS-SSIM-Wang, (B,) float64, from the sums of `structure_statistics`."""
     contrast, similarity, count = statistics.unbind(3)  # each (B, 5, 2)
     used = count > 0
     last = used & ~torch.cat([used[:, 1:], torch.zeros_like(used[:, :1])], dim=1)
@@ -140,7 +141,7 @@ def wang_of(statistics: Tensor) -> Tensor:
     return (sides[0] + sides[1]) / 2
 
 
-def _whole(ir: Tensor, vis: Tensor, fused: Tensor) -> tuple[Tensor, Window]:
+def _stacked(ir: Tensor, vis: Tensor, fused: Tensor) -> tuple[Tensor, Window]:
     images = torch.cat([round_levels(image) for image in (fused, ir, vis)])[:, 0]  # (3 B, H, W)
     return images, Window.of_image(*ir.shape[2:])
 
@@ -207,15 +208,15 @@ def _filtered(products: Tensor, kernel: Tensor) -> Tensor:
 def _joint_score(
     plain: Tensor, own: Tensor, between: Tensor, with_fused: Tensor, fused_var: Tensor, size: int
 ) -> Tensor:
-    """Return the score of each window, (H', B, W').
+    """Return the score of each patch, (H', B, W').
 
     Args:
         plain: (H', 5, B, W') unweighted means of ir, vis, ir^2, vis^2 and ir vis.
         own: (H', 2, B, W') variances of the sources under the Gaussian.
-        between: (H', B, W') their covariance.
-        with_fused: (H', 2, B, W') their covariances with the fused image.
-        fused_var: (H', B, W') its variance.
-        size: window side.
+        between: (H', B, W') covariance of the sources with each other.
+        with_fused: (H', 2, B, W') covariances of the sources with the fused image.
+        fused_var: (H', B, W') variance of the fused image.
+        size: side of a patch, in pixels.
     """
     plain_var = (plain[:, 2:4] - plain[:, :2].square()).clamp_(min=0.0)
     plain_between = plain[:, 4] - plain[:, 0] * plain[:, 1]
@@ -239,7 +240,7 @@ def _joint_score(
 
 
 def _weighted_product(score: Tensor, count: Tensor, weights: tuple[float, ...]) -> Tensor:
-    """Multiply the scales' means to their weights: (B, scales) sums and counts -> (B,)."""
+    """Return the product of mean^weight over the scales: (B, scales) sums and counts -> (B,)."""
     used = count > 0
     mean = (score / count.clamp(min=1.0)).clamp(min=0.0)
     share = torch.where(used, score.new_tensor(weights), 0.0)

@@ -17,22 +17,22 @@ KERNEL_SIZES = (17, 9, 5, 3)
 NOISE_VARIANCE = 2.0
 TINY = 1e-10
 FLAT_BELOW = 1e-10
-"""Variance in squared grey levels that rounding leaves in a window without any."""
+"""Variances below this, in squared grey levels, are rounding errors of a constant patch."""
 
 
 def visual_information_fidelity(ir: Tensor, vis: Tensor, fused: Tensor) -> Tensor:
     """Visual information fidelity (VIF) of the fused image to both sources; higher is better.
 
-    VIF = VIF(ir, fused) + VIF(vis, fused), each a ratio of sums over all windows of four scales:
+    VIF = VIF(ir, fused) + VIF(vis, fused), each a ratio of sums over all pixels of four scales:
     sum log(1 + g^2 s_r / (s_v + 2)) / sum log(1 + s_r / 2), s_r and s_f the variances of source
-    and fused under a Gaussian window, g = cov / s_r (0 where negative), s_v = s_f - g cov.
-    Windows are 17, 9, 5 and 3 wide with sigma a fifth of it; before scales 2 to 4 the image is
-    filtered with that scale's window and halved. Range from 0; 2 for ir = vis = fused, more where
+    and fused under a Gaussian, g = cov / s_r (0 where negative), s_v = s_f - g cov. The Gaussians
+    are 17, 9, 5 and 3 pixels wide, sigma a fifth of that; before scales 2 to 4 the image is
+    filtered with that scale's Gaussian and halved. Range from 0; 2 for ir = vis = fused, more where
     fused has more contrast than the source.
 
-    A source with no variance in any window (black, constant) has no information to lose and adds
-    1. Where a window does not fit (an image under 41 pixels), the largest odd window that fits
-    takes its place, and scales after the image is under 3 pixels are left out.
+    A source without variance anywhere (black, constant) has no information to lose and adds 1.
+    Where a Gaussian does not fit (an image under 41 pixels), the largest odd one that fits replaces
+    it, and scales at which the image is under 3 pixels are left out.
 
     Args:
         ir: (B, 1, H, W) grey levels in [0, 255].
@@ -46,7 +46,7 @@ def visual_information_fidelity(ir: Tensor, vis: Tensor, fused: Tensor) -> Tenso
         Sheikh and Bovik, IEEE Trans. Image Process. 15(2):430-444, 2006, in the pixel-domain form
         of the authors' `vifp_mscale`.
     Variant:
-        Valid windows, as the CDDFuse family's evaluator. PyTorch evaluators with zero padding and
+        No padding, as in the CDDFuse family's evaluator. PyTorch evaluators with zero padding and
         `scipy.ndimage` ones with reflection differ from the second digit on; VIFF (Han et al.,
         2013) is another metric.
 
@@ -59,11 +59,14 @@ def visual_information_fidelity(ir: Tensor, vis: Tensor, fused: Tensor) -> Tenso
 
 
 def vif_statistics(images: Tensor, window: Window) -> Tensor:
-    """Return the kept and the source information, (B, 2, 2) float64 in nats: by source, then which.
+    """Return the information of the sources, and how much of it the fused image keeps.
 
     Args:
         images: (3 B, H, W) integer grey levels: fused, ir and vis of all images.
         window: what the arrays cover of their images.
+
+    Returns:
+        (B, 2, 2) float64 in nats: for ir and vis, the kept and the total information.
     """
     batch = images.shape[0] // 3
     level = make_level(images, window, torch.float64)
@@ -81,21 +84,21 @@ def vif_statistics(images: Tensor, window: Window) -> Tensor:
 
 
 def vif_of(statistics: Tensor) -> Tensor:
-    """Return VIF (B,) from sums of `vif_statistics`."""
+    """Return VIF, (B,) float64, from the sums of `vif_statistics`."""
     kept, total = statistics.unbind(2)
     ratio = torch.where(total > 0, kept / torch.where(total > 0, total, 1.0), 1.0)
     return ratio.sum(dim=1)
 
 
 def _information(images: Tensor, size: int) -> Tensor:
-    """Sum the kept and the source information of some windows of one scale.
+    """Sum the kept and the total information of some rows of one scale.
 
     Args:
         images: (H, 3, B, W) float64; fused, ir, vis.
-        size: window side.
+        size: width of the Gaussian, in pixels.
 
     Returns:
-        (B, 2, 2) float64 in nats: for ir and vis, kept and whole.
+        (B, 2, 2) float64 in nats: for ir and vis, kept and total.
     """
     height, _, batch, width = images.shape
     products = images.new_empty(height, 8, batch, width)
@@ -114,5 +117,5 @@ def _information(images: Tensor, size: int) -> Tensor:
     noise = torch.addcmul(fused_var, gain, covariance, value=-1).clamp_(min=TINY)
     signal = gain.square_().mul_(source_var).div_(noise.add_(NOISE_VARIANCE))
     kept = signal.float().log1p_().sum(dim=(0, 3), dtype=torch.float64)  # (2, B)
-    whole = (source_var / NOISE_VARIANCE).float().log1p_().sum(dim=(0, 3), dtype=torch.float64)
-    return torch.stack([kept, whole], dim=2).transpose(0, 1)
+    total = (source_var / NOISE_VARIANCE).float().log1p_().sum(dim=(0, 3), dtype=torch.float64)
+    return torch.stack([kept, total], dim=2).transpose(0, 1)

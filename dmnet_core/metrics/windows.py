@@ -1,8 +1,8 @@
-"""Where windows lie, and separable filters over them as matrix products.
+"""The windows of a large image, and separable filters over them as matrix products.
 
-Geometry. An image larger than memory is scored window by window: an array of pixels with a halo
-around the core that the window answers for. Every filtered position of every scale belongs to the
-one window whose core holds the pixel at its top left, so sums over windows are sums over the image.
+Geometry. An image larger than memory is scored window by window. A window is an array of pixels: a core
+with a halo around it. Every position of a filter, at every scale, belongs to the one window whose core
+holds the top left pixel under the filter, so that sums over windows are sums over the image.
 
 Filters. Along an axis a filter is a product with a band matrix. Cut into strips of outputs,
 the band is nearly dense and one small matrix, shared by all strips, does it at the speed of a matrix
@@ -23,26 +23,27 @@ from torch import Tensor
 from dmnet_core.metrics.images import MIDDLE
 
 ROWS, COLUMNS = 32, 48
-"""Outputs that one product makes, along y and x; measured: of 16 to 64 the fastest on a CPU."""
+"""Filtered pixels that one matrix product makes along y and along x; of 16 to 64, these were measured to
+be the fastest on a CPU."""
 HALO = 176
-"""Pixels around a core that every metric can be merged with: the reach of MS-SSIM-Wang, whose 11 x 11
-windows are 176 pixels wide at the fifth scale. VIF needs 40, MS-SSIM 44, the others 1."""
+"""Halo in pixels with which every metric can be merged: the reach of MS-SSIM-Wang, whose 11 x 11 filter
+covers 176 pixels at the fifth scale. VIF needs 40, MS-SSIM 44, the others 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Span:
-    """One axis of a window, in pixels of its image."""
+    """What a window covers along one axis, in pixels of its image."""
 
     length: int
-    """Of the image."""
+    """Length of the image."""
     start: int
-    """First pixel of the array."""
+    """Index of the first pixel of the window's array."""
     stop: int
-    """Behind its last pixel."""
+    """Index after the last pixel of the window's array."""
     first: int
-    """First pixel of the core."""
+    """Index of the first pixel of the core."""
     last: int
-    """Behind the core's last pixel."""
+    """Index after the last pixel of the core."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.start <= self.first <= self.last <= self.stop <= self.length:
@@ -52,14 +53,17 @@ class Span:
             )
 
     def owned(self, size: int, scale: int) -> tuple[int, int]:
-        """Return which windows of `size` pixels the core answers for, as places in the array.
+        """Return the first filter position that belongs to the core and the one after the last.
 
         Args:
-            size: of the filter.
-            scale: of this span, for the message.
+            size: width of the filter, in pixels.
+            scale: number of halvings so far, for the message.
+
+        Returns:
+            Indices into the window's array of the first pixel under the filter.
 
         Raises:
-            ValueError: the array lacks the halo for them.
+            ValueError: the halo is too narrow for the filter.
         """
         first, last = self.first, min(self.last, self.length - size + 1)
         if last <= first:
@@ -72,7 +76,7 @@ class Span:
         return first - self.start, last - self.start
 
     def halved(self, start: int, stop: int, length: int) -> Span:
-        """Return the span of the next scale, whose array was found to be from start to stop."""
+        """Return the span at half the size, for an array from start to stop of an image of length."""
         first, last = -(-self.first // 2), -(-self.last // 2)
         first, last = min(first, length), min(last, length)
         return Span(length=length, start=min(start, first), stop=max(stop, last), first=first, last=last)
@@ -80,7 +84,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Window:
-    """Where a window lies in its image: both of its axes."""
+    """What a window, its core and its halo cover of their image."""
 
     rows: Span
     columns: Span
@@ -97,7 +101,7 @@ class Window:
 
     @classmethod
     def of_image(cls, height: int, width: int) -> Window:
-        """Return the window of an image that is one window."""
+        """Return the one window that covers an image, without a halo."""
         rows, columns = (
             Span(length=side, start=0, stop=side, first=0, last=side) for side in (height, width)
         )
@@ -108,10 +112,10 @@ def cut(height: int, width: int, core: int, halo: int = HALO) -> Iterator[Window
     """Yield the windows of an image: cores of `core` x `core` pixels, each with a halo around it.
 
     Args:
-        height: of the image, pixels.
-        width: of the image, pixels.
-        core: side of a core, pixels; those at the right and the bottom may be smaller.
-        halo: pixels around it, fewer at the image's border.
+        height: height of the image, in pixels.
+        width: width of the image, in pixels.
+        core: side of a core, in pixels; cores at the right and the bottom may be smaller.
+        halo: pixels around each core; fewer where the image ends.
     """
 
     def spans(length: int) -> list[Span]:
@@ -132,16 +136,16 @@ def cut(height: int, width: int, core: int, halo: int = HALO) -> Iterator[Window
 
 
 def core_of(image: Tensor, window: Window, before: int = 0, after: int = 0) -> Tensor:
-    """Return the core of an array with pixels around it, fewer where the image ends.
+    """Return the core of a window with some of the pixels around it, fewer where the image ends.
 
     Args:
-        image: (..., H, W) of the window's array.
-        window: of the array.
-        before: pixels above and left of it.
-        after: pixels below and right of it.
+        image: (..., H, W), the window's array.
+        window: what the array covers of its image.
+        before: number of rows above and of columns left of the core.
+        after: number of rows below and of columns right of the core.
 
     Raises:
-        ValueError: the array ends before they do.
+        ValueError: the halo is narrower than that.
     """
     parts = []
     for span in (window.rows, window.columns):
@@ -157,22 +161,23 @@ def core_of(image: Tensor, window: Window, before: int = 0, after: int = 0) -> T
 
 @dataclass(frozen=True)
 class Level:
-    """One scale of several images: their pixels in the layout of the filters, and their window."""
+    """Several images at one scale."""
 
     fields: Tensor
-    """(H, N, W)."""
+    """(H, N, W) float32 or float64: N images, with the second axis for the images."""
     window: Window
+    """What the fields cover of the images at this scale."""
 
     def fitting_kernel(self, size: int) -> int:
-        """Return the window side: `size` (odd), or the largest odd number that fits the image."""
+        """Return the filter's width: `size` (odd), or the largest odd number that fits the image."""
         shorter = min(self.window.rows.length, self.window.columns.length)
         return min(size, (shorter - 1) // 2 * 2 + 1)
 
     def strips(self, size: int, scale: int) -> Iterator[Tensor]:
-        """Yield the rows that the windows of the core need, ROWS rows of windows at a time.
+        """Yield the pixels under the core's filter positions, ROWS rows of positions at a time.
 
-        Each is (h + size - 1, N, w + size - 1) for the h x w windows that it stands for: few enough
-        on a CPU that what is made of them stays in its cache, enough to be worth a call.
+        A strip is (h + size - 1, N, w + size - 1) for its h x w positions. On a CPU it is small enough
+        that what is computed from it stays in the cache; on a GPU one strip covers the core.
         """
         top, bottom = self.window.rows.owned(size, scale)
         left, right = self.window.columns.owned(size, scale)
@@ -186,11 +191,9 @@ class Level:
     def averaged(self, *, symmetric: bool) -> Level:
         """Return the next scale: the mean of 2 x 2 pixels.
 
-        Along an odd side, the last pixel is averaged with itself where symmetric; else the first
-        with a zero before it, and the pairs start there.
-
         Args:
-            symmetric: see above.
+            symmetric: along an odd side, whether the last pixel is averaged with itself; otherwise a
+                zero is put before the first pixel, and the pairs start there.
         """
         fields, rows = _paired(self.fields, self.window.rows, 0, symmetric=symmetric, zero=-MIDDLE)
         fields = fields[0::2] + fields[1::2]
@@ -199,7 +202,7 @@ class Level:
         return Level((fields[..., 0::2] + fields[..., 1::2]).mul_(0.25), Window(rows, columns))
 
     def decimated(self, kernel: Tensor) -> Level:
-        """Return the next scale: filtered with valid windows, then every second pixel."""
+        """Return the next scale: filtered without padding, then every second pixel."""
         size = kernel.shape[0]
         spans, starts = [], []
         for span in (self.window.rows, self.window.columns):
@@ -211,7 +214,7 @@ class Level:
 
 
 def make_level(images: Tensor, window: Window, dtype: torch.dtype) -> Level:
-    """Return the first scale of images (N, H, W), in the wanted type, with MIDDLE taken off."""
+    """Return images (N, H, W) as the first scale, in a dtype, with MIDDLE subtracted."""
     fields = images.transpose(0, 1).to(dtype, memory_format=torch.contiguous_format, copy=True)
     return Level(fields.sub_(MIDDLE), window)
 
@@ -224,10 +227,10 @@ def gaussian_kernel(size: int, sigma: float, like: Tensor) -> Tensor:
 
 
 def filter_fields(fields: Tensor, kernel: Tensor, step: int = 1) -> Tensor:
-    """Filter each field with kernel x kernel, valid windows only, and keep every step-th.
+    """Filter each field with kernel x kernel, without padding, and keep every step-th pixel.
 
     Args:
-        fields: (H, N, W).
+        fields: (H, N, W) float32 or float64.
         kernel: (K,) symmetric, K <= H and W, of the same dtype.
         step: 1, or 2 to halve the size.
 
@@ -272,7 +275,7 @@ def _band_matrix(kernel: Tensor, step: int, outputs: int) -> Tensor:
 def _paired(
     fields: Tensor, span: Span, axis: int, *, symmetric: bool, zero: float
 ) -> tuple[Tensor, Span]:
-    """Return the whole pairs along an axis, and the span of their means."""
+    """Return an even number of pixels along an axis, whose pairs are to be averaged, and their span."""
     shift = span.length % 2 if not symmetric else 0  # pair k is pixels 2 k - shift and the next
     start = -(-(span.start + shift) // 2) if span.start > 0 else 0
     stop = (span.stop + shift) // 2

@@ -1,4 +1,4 @@
-"""Shape of a DMNet: everything that is needed to build the network its weights belong to.
+"""Widths and depths of a DMNet: everything that is needed to build the network for given weights.
 
 The config is stored in the checkpoint; inference takes it from there and from nowhere else.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 PARTS = ("dtb", "dib", "dm", "csab")
-"""What an ablation may leave out."""
+"""Parts of the network that an ablation may leave out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +44,8 @@ class DMNetConfig:
     feature_steps: tuple[int, ...] = (5, 50, 100)
     """Noise steps t whose U-Net features make the latent map."""
     without: tuple[str, ...] = ()
-    """Parts that plain convolutions stand in for (DMNet, Table V): of dtb, dib, dm and csab; csab is
-    left out altogether."""
+    """Parts left out for an ablation (DMNet, Table V), of PARTS: two convolutions replace dtb, dib and
+    dm, nothing replaces csab."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "unet_multipliers", tuple(self.unet_multipliers))

@@ -1,4 +1,4 @@
-"""Dense invertible block (DIB): detail features that lose nothing.
+"""Dense invertible block (DIB): detail features without loss of information.
 
 Paper: DMNet eq. (2): three invertible (affine coupling) layers, dense, all of one width.
 Basis: RealNVP (Dinh et al., ICLR 2017), affine coupling.
@@ -36,7 +36,7 @@ class CouplingLayer(nn.Module):
         return torch.cat([y1, y2], dim=1)
 
     def inverse(self, y: Tensor) -> Tensor:
-        """Undo `forward`."""
+        """Return x for y = forward(x); (B, dim, H, W) both."""
         y1, y2 = y.chunk(2, dim=1)
         x1 = (y1 - self.translate(y2)) * torch.exp(-torch.tanh(self.log_scale(y2)))
         return torch.cat([x1, y2 - self.shift(x1)], dim=1)

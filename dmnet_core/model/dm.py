@@ -49,7 +49,7 @@ class DM(nn.Module):
         """Return the latent map (B, dim, H * stride, W * stride)."""
         weights = self.step_logits.softmax(dim=1)  # (stages, S)
         batch, num_steps = len(z_0), len(self.steps)
-        # The crops of training share a pass; whole images, a step each, stay in a CPU's cache.
+        # Training crops take all steps in one pass; for large images one step at a time fits the cache.
         groups = [range(num_steps)] if self.training else [range(i, i + 1) for i in range(num_steps)]
         stages: list[Tensor] = []
         for group in groups:

@@ -32,11 +32,11 @@ class DMNet(nn.Module):
         self.config = config
         self.embed = nn.Conv2d(1, config.dim, 3, padding=1)
         dim, without = config.dim, config.without
-        self.dtb = plain_block(dim, dim) if "dtb" in without else DTB(config)
-        self.dib = plain_block(dim, dim) if "dib" in without else DIB(config)
+        self.dtb = two_convolutions(dim, dim) if "dtb" in without else DTB(config)
+        self.dib = two_convolutions(dim, dim) if "dib" in without else DIB(config)
         self.csab = nn.Identity() if "csab" in without else CSAB(dim)
         if "dm" in without:
-            self.latent = plain_block(2 * dim, dim)
+            self.latent = two_convolutions(2 * dim, dim)
         else:
             self.to_dm = nn.Conv2d(2 * dim, 2, 3, padding=1)
             self.dm = DM(config)
@@ -94,10 +94,10 @@ class DMNet(nn.Module):
             )
 
 
-def plain_block(channels: int, dim: int) -> nn.Sequential:
-    """Return what stands in for a part that an ablation leaves out: two 3 x 3 convolutions.
+def two_convolutions(channels: int, dim: int) -> nn.Sequential:
+    """Return two 3 x 3 convolutions, the replacement of a part that an ablation leaves out.
 
-    (B, channels, H, W) to (B, dim, H, W).
+    They map (B, channels, H, W) to (B, dim, H, W).
     """
     return nn.Sequential(
         nn.Conv2d(channels, dim, 3, padding=1),

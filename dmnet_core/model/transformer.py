@@ -38,9 +38,9 @@ class TransposedAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the attended map, (B, C, H, W).
 
-        One product of queries and keys with themselves holds their norms and their cosines; the map
-        and the last projection are one C x C matrix, so that pixels are touched twice and never
-        copied. In float32 throughout: sums over a whole image overflow the halves.
+        The Gram matrix of queries and keys together holds their norms and their cosines; the attention
+        map and the last projection are multiplied into one C x C matrix. So the pixels are read twice
+        and never copied. All in float32: sums over an image overflow half precision.
         """
         dim, channels = x.shape[1], x.shape[1] // self.num_heads
         query_key, value = self.qkv_depthwise(self.qkv(x)).split((2 * dim, dim), dim=1)
@@ -59,7 +59,7 @@ class TransposedAttention(nn.Module):
 
 
 class _Products(torch.autograd.Function):
-    """x^T x of (B, N, C); the slope in x's own layout, where autograd's has it transposed and copied."""
+    """x^T x of (B, N, C), whose gradient keeps x's memory layout; autograd's is transposed and copied."""
 
     @staticmethod
     def forward(context: Any, x: Tensor) -> Tensor:

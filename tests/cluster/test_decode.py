@@ -96,9 +96,8 @@ def test_a_whole_jpeg_is_read_and_a_cut_one_never(options):
     assert decode(data).shape == COLOUR.shape
     assert decode(data + b"trailing junk").shape == COLOUR.shape
     for length in (2, len(data) // 2, len(data) - 1):
-        with pytest.raises(BadImage) as caught:
+        with pytest.raises(BadImage, match="^truncated: "):
             decode(data[:length])
-        assert caught.value.reason == "truncated", length
 
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_rows": 1}])
@@ -108,9 +107,8 @@ def test_a_cut_jpeg_with_an_end_mark_is_never_read(options):
     first_scan = data.index(b"\xff\xda")
     # a byte from the end may hold nothing but the bits that fill it up
     for length in range(first_scan, len(data) - 4, 7):
-        with pytest.raises(BadImage) as caught:
+        with pytest.raises(BadImage, match="^(truncated|unreadable): "):
             decode(data[:length] + b"\xff\xd9")
-        assert caught.value.reason in ("truncated", "unreadable"), length
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "BMP", "WEBP"])
@@ -121,9 +119,8 @@ def test_no_beginning_of_a_file_is_read_as_the_whole(kind):
     if kind == "TIFF":  # its directory lies behind the pixels, and padding behind that
         lengths = range(1, len(data) - 64, 11)
     for length in lengths:
-        with pytest.raises(BadImage) as caught:
+        with pytest.raises(BadImage, match="^(truncated|unreadable): "):
             decode(data[:length])
-        assert caught.value.reason in ("truncated", "unreadable"), length
 
 
 def test_a_png_whose_pixels_end_early_is_truncated_and_an_interlaced_one_is_whole():
@@ -137,9 +134,8 @@ def test_a_png_whose_pixels_end_early_is_truncated_and_an_interlaced_one_is_whol
         ]
         whole = png_chunks(30, rows, 8, b"".join(lines), interlace)
         np.testing.assert_array_equal(decode(whole), kept)
-        with pytest.raises(BadImage) as caught:
+        with pytest.raises(BadImage, match="^truncated: .* whose pixels end after"):
             decode(png_chunks(30, rows, 8, b"".join(lines)[:-1], interlace))
-        assert caught.value.reason == "truncated"
 
 
 @pytest.mark.parametrize("byteorder", ["<", ">"])
@@ -164,17 +160,15 @@ def test_every_depth_and_order_of_tiff_is_itself_or_refused(byteorder, options):
 def test_a_cut_png_or_tiff_is_never_read(length):
     for data in (encode(GREY), encode(GREY, "TIFF"), tiff(WIDE), encode(GREY, "BMP")):
         cut = int(length * len(data)) if isinstance(length, float) else length
-        with pytest.raises(BadImage) as caught:
+        with pytest.raises(BadImage, match="^(truncated|unreadable): "):
             decode(data[:cut])
-        assert caught.value.reason in ("truncated", "unreadable")
 
 
 def test_a_wrong_checksum_is_unreadable():
     data = bytearray(encode(GREY))
     data[data.index(b"IDAT") + 20] ^= 0xFF
-    with pytest.raises(BadImage) as caught:
+    with pytest.raises(BadImage, match="^unreadable: .* does not fit its checksum"):
         decode(bytes(data))
-    assert caught.value.reason in ("unreadable", "truncated")
 
 
 @pytest.mark.parametrize(
@@ -190,10 +184,10 @@ def test_a_wrong_checksum_is_unreadable():
     ],
 )
 def test_what_is_no_image_has_its_reason(data, reason):
-    with pytest.raises(BadImage) as caught:
+    with pytest.raises(BadImage, match=f"^{reason}: ") as caught:
         decode(data)
     assert caught.value.reason == reason
-    assert caught.value.reason in REASONS
+    assert reason in REASONS
 
 
 def png_chunks(width, height, bits, rows, interlace=0):
@@ -222,9 +216,9 @@ def test_damaged_bytes_give_an_image_or_a_printable_reason():
 
 @pytest.mark.parametrize(("width", "height"), [(30000, 30000), (2**31 - 1, 1), (1001, 1000)])
 def test_too_many_pixels_are_refused_from_the_header(width, height):
-    with pytest.raises(BadImage) as caught:
+    told = f"^too_many_pixels: {height} x {width} px .* expected at most 1000000"
+    with pytest.raises(BadImage, match=told):
         decode(png_chunks(width, height, 1, b""))
-    assert caught.value.reason == "too_many_pixels"
 
 
 def test_exactly_the_limit_is_decoded():

@@ -200,12 +200,12 @@ def test_a_pair_that_ends_its_process_three_times_is_rejected_and_no_other_is(ro
 
     def fuse_or_die(rows):
         if any(row["pair_id"] == "poison" for row in rows):
-            raise SystemExit  # where a decoder's crash would end the process
+            raise SystemExit("poison")  # where a decoder's crash would end the process
         return whole(rows)
 
     monkeypatch.setattr(fuse_windows, "_fuse_all", fuse_or_die)
     for _ in range(MAX_ATTEMPTS):
-        with pytest.raises(SystemExit):
+        with pytest.raises(SystemExit, match="poison"):
             fuse_windows.fuse_rows(rows)
     fused = fuse_windows.fuse_rows(rows)
     assert [one["reason"] for one in fused] == ["", "crashed", ""]

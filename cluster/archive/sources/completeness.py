@@ -1,8 +1,8 @@
-"""Whether an image file is whole: what `decode_image` asks beyond what Pillow checks by itself.
+"""Whether an image file is complete: the checks of `decode_image` that Pillow does not make.
 
-Pillow fills what is missing with black or grey and says nothing where a PNG's data end early, where
-a JPEG was cut and given an end mark, or where a TIFF lists too few strips; and it reads no checksum
-of a PNG's pixels. Here each kind of file has its own question, and none decodes a pixel.
+Pillow fills missing pixels with black or grey, without an error, where a PNG's data end early, where a
+JPEG was cut and given an end mark, or where a TIFF lists too few strips; and it ignores the checksums
+of a PNG's pixels. Each format has its own check here, and none decodes a pixel.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 Defect = tuple[str, str]
-"""A reason of cluster.archive.sources.frames.REASONS, and the detail."""
+"""A reason of cluster.archive.reasons.REASONS, and its detail."""
 
 PNG_SIGNATURE_BYTES = 8
 PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
@@ -32,34 +32,34 @@ STRIPS, TILES = (273, 279), (324, 325)
 
 
 def find_defect(data: bytes, kind: str, tags: Mapping[int, Any] | None = None) -> Defect | None:
-    """Return why a file is not whole, None where it is.
+    """Return why a file is incomplete or damaged, None where nothing was found.
 
     Args:
-        data: the whole file.
+        data: all bytes of the file.
         kind: PNG, JPEG, TIFF, BMP or WEBP.
-        tags: of a TIFF's first page; without them a TIFF has no defect that is seen here.
+        tags: tags of a TIFF's first page; a TIFF without them is not checked.
     """
     if kind == "PNG":
         return _png_defect(data)
     if kind == "TIFF":
         return _tiff_defect(tags, len(data)) if tags else None
     if kind == "JPEG":
-        whole = JpegScans(data).whole
+        complete = JpegScans(data).is_complete
     elif kind == "WEBP":
-        whole = len(data) >= 8 + int.from_bytes(data[4:8], "little")
+        complete = len(data) >= 8 + int.from_bytes(data[4:8], "little")
     else:
-        whole = len(data) >= int.from_bytes(data[2:6], "little")
-    return None if whole else _cut(data, kind)
+        complete = len(data) >= int.from_bytes(data[2:6], "little")
+    return None if complete else _cut(data, kind)
 
 
 class JpegScans:
-    """The scans of a JPEG, by its segments; a thumbnail inside one does not count."""
+    """The scans of a JPEG, found by its segments; a thumbnail inside a segment is skipped."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
         self.has_end = False
         self.ends: list[int] = []
-        """Where the data of each scan end, in bytes."""
+        """Offset of the end of each scan's data, in bytes."""
         components: bytes = b""
         progressive = False
         headers: list[bytes] = []
@@ -79,14 +79,15 @@ class JpegScans:
                 components, progressive = body[6::3], marker == JPEG_PROGRESSIVE
             position = end
         wanted = {(part, k) for part in components for k in range(NUM_COEFFICIENTS)}
-        self.whole = self.has_end and wanted <= _sent(headers, progressive)
-        """Whether there is an end mark, and every coefficient was sent to its last bit."""
+        self.is_complete = self.has_end and wanted <= _sent(headers, progressive)
+        """Whether the file has an end mark, and its scans send every coefficient to the last bit."""
 
     def with_filler(self) -> bytes:
-        """Return the file with arbitrary bits behind the data of each scan.
+        """Return the file with arbitrary bits added after the data of each scan.
 
-        A decoder that has what it needs skips them, so the pixels stay; one that lacks data, and
-        would make up zeros without a word, takes these instead, and the pixels change.
+        Where a scan is complete, a decoder skips the added bits and the pixels stay the same. Where data
+        are missing, it decodes these bits in place of the zeros that it would assume, and the pixels
+        change.
         """
         starts = [0, *self.ends]
         parts = [self.data[a:b] for a, b in zip(starts, self.ends, strict=False)]
@@ -94,7 +95,7 @@ class JpegScans:
 
 
 def _sent(headers: list[bytes], progressive: bool) -> set[tuple[int, int]]:
-    """Return the component and number of each coefficient whose last bit some scan sends."""
+    """Return the component and index of each coefficient that some scan sends to its last bit."""
     sent: set[tuple[int, int]] = set()
     for header in headers:
         num_components = header[0] if header else 0
@@ -148,7 +149,7 @@ def _png_defect(data: bytes) -> Defect | None:
 
 
 def _png_bytes(header: bytes) -> int:
-    """Return how many bytes the rows of a PNG have once they are inflated."""
+    """Return the size of a PNG's decompressed rows, in bytes."""
     width, height = int.from_bytes(header[:4], "big"), int.from_bytes(header[4:8], "big")
     bits = header[8] * PNG_CHANNELS.get(header[9], 1)
     passes = ADAM7 if header[12] else ((0, 0, 1, 1),)
@@ -161,7 +162,7 @@ def _png_bytes(header: bytes) -> int:
 
 
 def _inflated_bytes(pieces: list[memoryview], wanted: int) -> int:
-    """Count the bytes that pieces of a zlib stream hold, at least up to `wanted`; keeps none."""
+    """Count the decompressed bytes of a zlib stream up to `wanted`, without keeping them."""
     inflate, found = zlib.decompressobj(), 0
     for piece in pieces:
         left: bytes | memoryview = piece

@@ -1,7 +1,7 @@
-"""Image bytes to an array, or a reason why not; the first thing that `read_window` does.
+"""Image files to arrays: `decode_image` returns the pixels, or raises the reason why there are none.
 
-The content decides what a file is, not its name. A file that was cut short never counts as whole
-(`completeness`), and its size is read from the header before any pixel is decoded.
+The content of a file decides its format, not its name. An incomplete file is refused (`completeness`),
+and the size is read from the header before any pixel is decoded.
 """
 
 from __future__ import annotations
@@ -36,17 +36,18 @@ OTHER_CONTENT = (
     (b"\x1f\x8b", "a gzip file: decompress it first"),
 )
 BMP_HEADER_BYTES = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
-"""What byte 14 of a BMP says; text that begins with BM says otherwise."""
+"""Sizes that a BMP's header may give at byte 14, which tell a BMP from text that begins with BM."""
 
 PHOTOMETRIC, BITS_PER_SAMPLE, SAMPLES_PER_PIXEL, SAMPLE_FORMAT = 262, 258, 277, 339
 WHITE_IS_ZERO, UNSIGNED, SIGNED = 0, 1, 2
-"""TIFF tags, and values of them, that Pillow does not act upon for every type."""
+"""TIFF tags and tag values that Pillow ignores for some sample types."""
 PNG_GREY = 0
 """PNG's colour type of grey without alpha."""
 NARROW_LEVELS = 32
-"""Of 256: 16-bit grey within fewer has lost its detail."""
+"""Number of 8-bit levels below which a 16-bit grey image has lost its detail in the conversion."""
 NATIVE_ORDER = {"F;32BF": "F;32NF", "I;16BS": "I;16NS", "I;32BS": "I;32NS"}
-"""How Pillow names big-endian samples, and what they are once libtiff has unpacked them."""
+"""Pillow's raw modes of big-endian samples, and the modes of these samples after libtiff has decoded
+them to the machine's byte order."""
 
 ImageFile.LOAD_TRUNCATED_IMAGES = False
 
@@ -54,23 +55,23 @@ ImageFile.LOAD_TRUNCATED_IMAGES = False
 def decode_image(data: bytes, *, max_pixels: int) -> NDArray[np.generic]:
     """Return (H, W) or (H, W, 3) pixels, upright by the file's EXIF orientation.
 
-    8-bit sources give uint8 (palette, 1-bit, alpha and CMYK become grey or RGB, alpha is dropped),
-    16-bit grey gives uint16, signed and 32-bit integers and floats give float32. Colour of 16 bits a
-    channel comes as 8 bits, and is refused where grey levels would be flat in them. Of several pages or
-    frames, the first.
+    8-bit sources give uint8 (palette, 1-bit and CMYK images become grey or RGB, alpha is dropped), 16-bit
+    grey gives uint16, and signed integers, 32-bit integers and floats give float32. Colour with 16 bits a
+    channel is reduced to 8 bits; an image that would keep fewer than NARROW_LEVELS of them is refused. Of
+    several pages or frames the first is decoded.
 
     Args:
-        data: the whole file.
+        data: all bytes of the file.
         max_pixels: largest height x width that is decoded.
 
     Raises:
-        BadImage: with a reason of REASONS.
+        BadImage: the file gives no image; its reason is one of REASONS.
     """
     if not data:
         raise BadImage("empty", "0 bytes, expected an image: write the file again")
     kind = _content_type(data)
     with warnings.catch_warnings(), _no_other_limit():
-        # Pillow warns of tags that have no part in the pixels.
+        # Pillow warns about tags that do not affect the pixels.
         warnings.simplefilter("ignore")
         try:
             with Image.open(io.BytesIO(data), formats=[kind]) as image:
@@ -88,14 +89,14 @@ def decode_image(data: bytes, *, max_pixels: int) -> NDArray[np.generic]:
             return pixels
         except BadImage:
             raise
-        # A parser that is given damaged bytes may raise anything; all of it means one thing here.
+        # On damaged bytes a parser may raise any error; each means that the file can't be decoded.
         except Exception as error:
             raise _damaged(data, kind, error) from error
 
 
 @contextmanager
 def _no_other_limit() -> Iterator[None]:
-    """Put Pillow's own limit aside: max_pixels is checked before any pixel is decoded."""
+    """Suspend Pillow's own pixel limit; max_pixels is checked before any pixel is decoded."""
     before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
         yield
@@ -121,7 +122,7 @@ def _content_type(data: bytes) -> str:
 
 
 def _is_really(kind: str, data: bytes) -> bool:
-    """Return whether a file with a short signature goes on as its kind does, as far as it goes."""
+    """Return whether the bytes after a short signature fit the format, as far as there are any."""
     if kind == "WEBP":
         return b"WEBP".startswith(data[8:12])
     if kind == "BMP" and len(data) >= 18:
@@ -139,7 +140,7 @@ def _check_pixels(width: int, height: int, max_pixels: int) -> None:
 
 
 def _check_depth(data: bytes, pixels: NDArray[np.generic]) -> None:
-    """Raise where a PNG's 16-bit grey, written as colour or with alpha, is flat in the 8 bits read."""
+    """Raise where a PNG's 16-bit grey, stored as colour or with alpha, is nearly constant in 8 bits."""
     bits, colour_type = data[24], data[25]
     if bits != 16 or colour_type == PNG_GREY or np.ptp(pixels) >= NARROW_LEVELS:
         return
@@ -154,7 +155,7 @@ def _check_depth(data: bytes, pixels: NDArray[np.generic]) -> None:
 def _check_scans(image: Image.Image, data: bytes) -> None:
     """Raise where a JPEG was cut within a scan and given an end mark.
 
-    Costs a second decoding: libjpeg makes up what is missing, and Pillow does not pass its warning on.
+    The file is decoded a second time: libjpeg invents missing data, and Pillow drops its warning.
     """
     with Image.open(io.BytesIO(JpegScans(data).with_filler()), formats=["JPEG"]) as filled:
         if filled.tobytes() != image.tobytes():
@@ -166,9 +167,9 @@ def _check_scans(image: Image.Image, data: bytes) -> None:
 
 
 def _mend_tiles(image: Image.Image, tags: Mapping[int, Any]) -> None:
-    """Correct how Pillow would read samples of a TIFF, where it would take their bytes wrongly.
+    """Correct the raw modes with which Pillow would misread the samples of a TIFF.
 
-    These are compressed big-endian floats and signed integers, and uncompressed planes of 16 bits.
+    It misreads compressed big-endian floats and signed integers, and uncompressed planes of 16 bits.
     """
     if not tags:
         return
@@ -189,7 +190,7 @@ def _damaged(data: bytes, kind: str, error: Exception) -> BadImage:
     cause = _cause(data, kind, error)
     said = " ".join(f"{type(cause).__name__}: {cause}".split())[:200]
     layout, num_bands = "", 1
-    with suppress(Exception):  # the same damage may stop these too: then what was said first counts
+    with suppress(Exception):  # the same damage may make these fail too: the first error counts then
         tags = _tiff_tags(data) if kind == "TIFF" else {}
         if defect := find_defect(data, kind, tags):
             return BadImage(*defect)
@@ -224,7 +225,7 @@ def _tiff_tags(data: bytes) -> Mapping[int, Any]:
 
 
 def _cause(data: bytes, kind: str, error: Exception) -> Exception:
-    """Return what the parser said, where Pillow says only that no parser took the file."""
+    """Return the parser's own error where Pillow only reports that no parser accepted the file."""
     if isinstance(error, UnidentifiedImageError):
         try:
             Image.OPEN[kind][0](io.BytesIO(data), "")

@@ -1,8 +1,9 @@
-"""How often a pair was begun in a process that ended before the pair did: what stops a poison pair.
+"""Counts of the attempts at each pair, so that a pair which kills its process is given up in the end.
 
-A pair that kills its process (a decoder crash, memory that runs out) is started again by Ray without
-end. So its attempts are counted where they survive, in a process of their own; the steps ask before
-they begin a pair and say when it is done. No Ray here: the pipeline makes an actor of this class.
+Ray restarts a task without limit where its process ends (a decoder crash, no memory left). So attempts
+are counted in a process of their own: a step reports when it begins a pair and when it has finished it,
+and a pair that was begun but not finished has ended its process. No Ray here: `shared_attempts` makes
+an actor of AttemptCounts.
 """
 
 from __future__ import annotations
@@ -10,25 +11,25 @@ from __future__ import annotations
 from typing import Protocol
 
 MAX_ATTEMPTS = 3
-"""Processes that a pair may end before it is rejected as `crashed`."""
+"""Number of processes that a pair may end before it is rejected as `crashed`."""
 
 
 class Attempts(Protocol):
-    """What a step knows of the counts."""
+    """The interface through which a step counts its attempts."""
 
     def begin(self, keys: list[str]) -> list[int]:
-        """Mark keys as begun; return how often each was begun before and never ended.
+        """Mark keys as begun; return how often each was begun before without being finished.
 
-        Several keys are marked only where none was begun before: else take them one by one, so that
-        the one which ends its process is told from its neighbours.
+        Where one of several keys was begun before, none is marked: the caller then begins them one by
+        one, so that the key which ends its process is told from the others.
         """
 
     def end(self, keys: list[str]) -> None:
-        """Forget keys: they are done, well or badly."""
+        """Forget keys whose work is finished, whether it succeeded or failed."""
 
 
 class AttemptCounts:
-    """The counts themselves; satisfies Attempts."""
+    """Counts in this process; implements Attempts."""
 
     def __init__(self) -> None:
         self.open: dict[str, int] = {}

@@ -21,7 +21,7 @@ Batch = dict[str, Any]
 
 
 class FuseWindows:
-    """Step 2 of 3: fuse batches of windows; holds the network, so one is made per actor."""
+    """Step 2 of 3: fuse batches of windows. It holds the network, and each actor makes one."""
 
     def __init__(
         self,
@@ -40,14 +40,14 @@ class FuseWindows:
 
         Args:
             checkpoint_url: a .safetensors file, None for the shipped weights.
-            digest: SHA-256 that the file must have.
+            digest: SHA-256 that the file must have, in hexadecimal.
             device: "cpu" or "cuda".
-            num_threads: of the CPU, for PyTorch.
-            range_policy: see dmnet_core.ranges.
-            output_dtype: uint8, uint16 or float32.
-            precision: fp32, bf16 or fp16.
-            seed: of the noise.
-            attempts: where begun pairs are counted; None counts in this process.
+            num_threads: CPU threads that PyTorch uses.
+            range_policy: how source values are mapped to [0, 1]; see dmnet_core.ranges.
+            output_dtype: type of the stored pixels: uint8, uint16 or float32.
+            precision: precision of the network: fp32, bf16 or fp16.
+            seed: seed of the noise.
+            attempts: counter of the attempts at each pair; None counts in this process only.
         """
         torch.set_num_threads(num_threads)
         source = None if checkpoint_url is None else objects.read_bytes(checkpoint_url)
@@ -67,7 +67,7 @@ class FuseWindows:
         self.attempts = attempts or AttemptCounts()
 
     def __call__(self, batch: Mapping[str, Any]) -> Batch:
-        """Fuse a batch of columns; return it without ir and vis and with what `fuse_rows` adds."""
+        """Fuse a batch given as columns; return the rows of `fuse_rows` as columns."""
         names = list(batch)
         rows = [
             dict(zip(names, values, strict=True))
@@ -76,14 +76,14 @@ class FuseWindows:
         return _columns(self.fuse_rows(rows))
 
     def fuse_rows(self, rows: list[Row]) -> list[Row]:
-        """Fuse rows of `read_window`, in their order.
+        """Fuse rows of `read_window`; the order is kept.
 
-        Where one of them was begun before and its process ended, each goes by itself.
+        Where one of the rows has ended its process before, the rows are fused one by one.
 
-        Out: the row without ir and vis, plus
-             fused, fused_shape, fused_dtype   as in `read_window`
+        Out: the row without the columns of ir and vis, plus
+             fused, fused_shape, fused_dtype   the pixels, as in `read_window`
              height, width, bands              int, 0 where reason is set
-             ir_low, ... vis_high              source values that became 0 and 1
+             ir_low, ... vis_high              source values that were mapped to 0 and to 1
              EN, SD, ...                       the metrics, NaN where reason is set
              fuse_s                            seconds, metrics included
         """
@@ -101,22 +101,22 @@ class FuseWindows:
     def _fuse_all(self, rows: list[Row]) -> list[Row]:
         groups: dict[tuple[int, ...], list[tuple[int, PreparedPair, float]]] = {}
         done: dict[int, Row] = {}
-        for place, row in enumerate(rows):
+        for position, row in enumerate(rows):
             start = time.perf_counter()
             if row["reason"]:
-                done[place] = _rejected(row, row["reason"], row["detail"])
+                done[position] = _rejected(row, row["reason"], row["detail"])
                 continue
             try:
                 pair = prepare_pair(unpack_image(row, "ir"), unpack_image(row, "vis"), self.range_policy)
             except Exception as error:
-                done[place] = _rejected(row, *explain(error))
+                done[position] = _rejected(row, *explain(error))
                 continue
-            # On a CPU a batch is slower than its images one by one: it falls out of the cache.
-            key = pair.ir.shape if self.device != "cpu" else (place,)
-            groups.setdefault(key, []).append((place, pair, time.perf_counter() - start))
+            # On a CPU a batch is slower than its images one by one, since it does not fit the cache.
+            key = pair.ir.shape if self.device != "cpu" else (position,)
+            groups.setdefault(key, []).append((position, pair, time.perf_counter() - start))
         for group in groups.values():
             done |= self._fuse_group(rows, group)
-        return [done[place] for place in range(len(rows))]
+        return [done[position] for position in range(len(rows))]
 
     def _fuse_group(
         self, rows: list[Row], group: list[tuple[int, PreparedPair, float]]
@@ -126,21 +126,21 @@ class FuseWindows:
             fused, metrics = fuse_and_score(
                 self.model,
                 [pair for _, pair, _ in group],
-                pair_ids=[str(rows[place]["pair_id"]) for place, _, _ in group],
+                pair_ids=[str(rows[position]["pair_id"]) for position, _, _ in group],
                 seed=self.seed,
                 precision=self.precision,
             )
         except torch.AcceleratorError:
             raise  # the device is lost: every later row would fail on it
         except Exception as error:
-            if len(group) > 1:  # out of memory, say: one may fit where a batch does not
+            if len(group) > 1:  # memory may suffice for one pair at a time
                 return {k: v for one in group for k, v in self._fuse_group(rows, [one]).items()}
             return {group[0][0]: _rejected(rows[group[0][0]], *explain(error))}
         seconds = (time.perf_counter() - start) / len(group)
         out: dict[int, Row] = {}
-        for index, (place, pair, prepare_s) in enumerate(group):
+        for index, (position, pair, prepare_s) in enumerate(group):
             image = finish(fused[index], pair.chroma, self.output_dtype)
-            out[place] = _without_sources(rows[place]) | pack_image("fused", image) | {
+            out[position] = _without_sources(rows[position]) | pack_image("fused", image) | {
                 "height": image.shape[0],
                 "width": image.shape[1],
                 "bands": 1 if image.ndim == 2 else image.shape[2],
@@ -166,7 +166,7 @@ def _rejected(row: Row, reason: str, detail: str) -> Row:
 
 
 def _columns(rows: list[Row]) -> Batch:
-    """Turn rows into columns; text and bytes as objects, since NumPy's own cut trailing zeros."""
+    """Turn rows into columns; text and bytes become objects, since NumPy's types drop trailing zeros."""
     columns: Batch = {}
     for name, value in rows[0].items():
         values = [row[name] for row in rows]

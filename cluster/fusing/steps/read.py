@@ -13,16 +13,16 @@ from cluster.storage import fused_store
 def read_window(row: Row, *, max_pixels: int, attempts: Attempts | None = None) -> Row:
     """Step 1 of 3: add the pixels of one window to its row.
 
-    A pair whose reading ended its process MAX_ATTEMPTS times is not begun again.
+    A pair that ended its process MAX_ATTEMPTS times while it was read is rejected as `crashed`.
 
-    In:  pair_id, ir_url, vis_url (str), and columns that are passed on.
+    In:  pair_id, ir_url, vis_url (str), and other columns, which are passed on.
     Out: the same row plus
          zarr_path              group of the pair below the store
          ir, vis                the pixels' bytes, empty where reason is set
          ir_shape, vis_shape    "H W" or "H W 3"
          ir_dtype, vis_dtype    uint8, uint16 or float32
          reason, detail         "" or why the pair is rejected
-         read_bytes, read_s     size of both files, seconds
+         read_bytes, read_s     bytes of both files that were read, seconds
     """
     start = time.perf_counter()
     attempts = attempts or AttemptCounts()

@@ -1,7 +1,7 @@
-"""Rows of the pipeline: what they are called, and how pixels travel in them.
+"""Rows that pass through the steps, and the columns that hold an image.
 
-A row is a dict of plain values. Pixels travel as bytes beside their shape and type, which is what Ray
-moves fastest.
+A row is a dict of plain values. An image is a column of bytes with a column for its shape and one for its
+type, which is the form that Ray transfers fastest.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from cluster.fusing.steps.attempts import MAX_ATTEMPTS
 
 Row = dict[str, Any]
 RANGES = ("ir_low", "ir_high", "vis_low", "vis_high")
-"""Columns of the source values that became 0 and 1."""
+"""Columns of the source values that were mapped to 0 and to 1, of ir and of vis."""
 
 
 def pack_image(name: str, image: NDArray[np.generic] | None) -> Row:
-    """Return the columns NAME, NAME_shape and NAME_dtype of an image; empty ones where there is none."""
+    """Return an image as the columns NAME, NAME_shape and NAME_dtype, which are empty without one."""
     if image is None:
         return {name: b"", f"{name}_shape": "", f"{name}_dtype": ""}
     shape = " ".join(map(str, image.shape))
@@ -27,7 +27,7 @@ def pack_image(name: str, image: NDArray[np.generic] | None) -> Row:
 
 
 def unpack_image(row: Row, name: str) -> NDArray[np.generic]:
-    """Return the image that `pack_image` put into a row under a name."""
+    """Return the image that `pack_image` stored in the columns of a name; read-only."""
     shape = tuple(int(side) for side in row[f"{name}_shape"].split())
     return np.frombuffer(row[name], dtype=row[f"{name}_dtype"]).reshape(shape)
 

@@ -10,8 +10,8 @@ from cluster.fusing.steps.rows import Row, crashed, unpack_image
 from cluster.storage import fused_store, urls
 
 COUNTED_BYTES = 2**24
-"""Size of one pair's fused pixels from which on writing them may exhaust a process's memory, in bytes:
-attempts to write them are counted."""
+"""Size of fused pixels, in bytes, from which attempts to write them are counted: writing large ones may
+exhaust the memory of a process."""
 
 
 def write_window(
@@ -19,13 +19,13 @@ def write_window(
 ) -> Row:
     """Step 3 of 3: store the fused pixels of one window and return its ledger row.
 
-    A pair that is rejected has no pixels from then on: those of an earlier source are removed. One of
-    COUNTED_BYTES whose writing ended its process MAX_ATTEMPTS times is not begun again.
+    Pixels that an earlier run stored for a rejected pair are removed. A pair of at least COUNTED_BYTES
+    that ended its process MAX_ATTEMPTS times while it was written is rejected as `crashed`.
 
     In:  a row of FuseWindows with zarr_path.
     Out: the row without pixels, plus status fused|rejected, written_bytes, write_s, seconds (of all
          three steps), fingerprint.
-    The only step that writes; a whole object at once, so it may run twice.
+    The only step that writes. Each object is written in one request, so the step may run twice.
     """
     start = time.perf_counter()
     reason, detail, written = row["reason"], row["detail"], 0
