@@ -28,7 +28,7 @@ from cluster.storage import objects
 from cluster.storage.urls import StorageError, redact_url
 from cluster.text.plain_text import one_line
 
-MEMORY_LIMIT = "800MB"
+MEMORY_LIMIT = "600MB"
 """Memory of one DuckDB; what does not fit goes to its folder on disk."""
 ROWS_AT_ONCE = 20_000
 """Rows that are held as Python values at a time."""

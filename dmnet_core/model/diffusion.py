@@ -24,7 +24,8 @@ class ForwardNoising(nn.Module):
 
     def __init__(self, num_steps: int) -> None:
         super().__init__()
-        beta = torch.linspace(1e-4, 2e-2, num_steps, dtype=torch.float64)
+        # On the CPU even within torch.device("meta"), where this alone would load PyTorch's compiler.
+        beta = torch.linspace(1e-4, 2e-2, num_steps, dtype=torch.float64, device="cpu")
         alpha_bar = torch.cumprod(1.0 - beta, dim=0).float()
         self.register_buffer("alpha_bar", alpha_bar, persistent=False)
 
