@@ -3,6 +3,7 @@
 import os
 
 import pytest
+
 from tests.chaos.rounds import ChaosRound, archive_files, undisturbed
 
 pytestmark = [pytest.mark.own_ray, pytest.mark.kills, pytest.mark.slow]

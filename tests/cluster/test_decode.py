@@ -16,6 +16,8 @@ from cluster.archive.sources.frames import decode_image
 GREY = np.random.default_rng(0).integers(0, 256, (20, 30), dtype=np.uint8)
 COLOUR = np.random.default_rng(1).integers(0, 256, (20, 30, 3), dtype=np.uint8)
 WIDE = np.random.default_rng(2).integers(0, 65536, (20, 30), dtype=np.uint16)
+CUT = "^(truncated|unreadable): "
+"""What an error about a file that is not whole begins with."""
 
 
 def encode(pixels, kind="PNG", **options):
@@ -96,9 +98,8 @@ def test_a_whole_jpeg_is_read_and_a_cut_one_never(options):
     assert decode(data).shape == COLOUR.shape
     assert decode(data + b"trailing junk").shape == COLOUR.shape
     for length in (2, len(data) // 2, len(data) - 1):
-        with pytest.raises(BadImage) as caught:
+        with pytest.raises(BadImage, match="^truncated: "):
             decode(data[:length])
-        assert caught.value.reason == "truncated", length
 
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_rows": 1}])
@@ -108,9 +109,8 @@ def test_a_cut_jpeg_with_an_end_mark_is_never_read(options):
     first_scan = data.index(b"\xff\xda")
     # a byte from the end may hold nothing but the bits that fill it up
     for length in range(first_scan, len(data) - 4, 7):
-        with pytest.raises(BadImage) as caught:
+        with pytest.raises(BadImage, match=CUT):
             decode(data[:length] + b"\xff\xd9")
-        assert caught.value.reason in ("truncated", "unreadable"), length
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "BMP", "WEBP"])
@@ -121,9 +121,8 @@ def test_no_beginning_of_a_file_is_read_as_the_whole(kind):
     if kind == "TIFF":  # its directory lies behind the pixels, and padding behind that
         lengths = range(1, len(data) - 64, 11)
     for length in lengths:
-        with pytest.raises(BadImage) as caught:
+        with pytest.raises(BadImage, match=CUT):
             decode(data[:length])
-        assert caught.value.reason in ("truncated", "unreadable"), length
 
 
 def test_a_png_whose_pixels_end_early_is_truncated_and_an_interlaced_one_is_whole():
@@ -137,9 +136,8 @@ def test_a_png_whose_pixels_end_early_is_truncated_and_an_interlaced_one_is_whol
         ]
         whole = png_chunks(30, rows, 8, b"".join(lines), interlace)
         np.testing.assert_array_equal(decode(whole), kept)
-        with pytest.raises(BadImage) as caught:
+        with pytest.raises(BadImage, match="^truncated: "):
             decode(png_chunks(30, rows, 8, b"".join(lines)[:-1], interlace))
-        assert caught.value.reason == "truncated"
 
 
 @pytest.mark.parametrize("byteorder", ["<", ">"])
@@ -164,17 +162,15 @@ def test_every_depth_and_order_of_tiff_is_itself_or_refused(byteorder, options):
 def test_a_cut_png_or_tiff_is_never_read(length):
     for data in (encode(GREY), encode(GREY, "TIFF"), tiff(WIDE), encode(GREY, "BMP")):
         cut = int(length * len(data)) if isinstance(length, float) else length
-        with pytest.raises(BadImage) as caught:
+        with pytest.raises(BadImage, match=CUT):
             decode(data[:cut])
-        assert caught.value.reason in ("truncated", "unreadable")
 
 
 def test_a_wrong_checksum_is_unreadable():
     data = bytearray(encode(GREY))
     data[data.index(b"IDAT") + 20] ^= 0xFF
-    with pytest.raises(BadImage) as caught:
+    with pytest.raises(BadImage, match=CUT):
         decode(bytes(data))
-    assert caught.value.reason in ("unreadable", "truncated")
 
 
 @pytest.mark.parametrize(
@@ -190,10 +186,9 @@ def test_a_wrong_checksum_is_unreadable():
     ],
 )
 def test_what_is_no_image_has_its_reason(data, reason):
-    with pytest.raises(BadImage) as caught:
+    with pytest.raises(BadImage, match=f"^{reason}: "):
         decode(data)
-    assert caught.value.reason == reason
-    assert caught.value.reason in REASONS
+    assert reason in REASONS
 
 
 def png_chunks(width, height, bits, rows, interlace=0):
@@ -222,9 +217,8 @@ def test_damaged_bytes_give_an_image_or_a_printable_reason():
 
 @pytest.mark.parametrize(("width", "height"), [(30000, 30000), (2**31 - 1, 1), (1001, 1000)])
 def test_too_many_pixels_are_refused_from_the_header(width, height):
-    with pytest.raises(BadImage) as caught:
+    with pytest.raises(BadImage, match="^too_many_pixels: "):
         decode(png_chunks(width, height, 1, b""))
-    assert caught.value.reason == "too_many_pixels"
 
 
 def test_exactly_the_limit_is_decoded():
