@@ -8,7 +8,7 @@ DEMO := demo
 ROUNDS ?= 25
 SEED ?= 1
 
-.PHONY: demo test test-fast test-s3 chaos lint clean
+.PHONY: demo test test-fast test-s3 test-all chaos lint clean
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -21,15 +21,21 @@ demo: $(READY)
 	$(BIN)/python jobs/fuse_archive.py --ir $(DEMO)/archive/ir --vis $(DEMO)/archive/vis \
 		--output $(DEMO)/fused
 
+# Every promise of the README once; the last lines say how many tests were left out.
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not slow"
 
+# What needs no Ray.
 test-fast: $(READY)
-	$(BIN)/python -m pytest tests/core tests/cluster tests/test_layering.py
+	$(BIN)/python -m pytest -m "not ray and not own_ray and not slow"
+
+# Everything: also what is killed in more ways, storage that fails, Kubernetes, each reference value.
+test-all: $(READY)
+	$(BIN)/python -m pytest
 
 # The tests on object storage alone; DMNET_TEST_S3_ENDPOINT and AWS_* name another server than moto's.
 test-s3: $(READY)
-	$(BIN)/python -m pytest -k s3
+	$(BIN)/python -m pytest -m "s3 and not slow"
 
 # Kills at random moments, ROUNDS times; the table goes into docs/reliability.md.
 chaos: $(READY)

@@ -16,6 +16,8 @@ from cluster.archive.sources.frames import decode_image
 GREY = np.random.default_rng(0).integers(0, 256, (20, 30), dtype=np.uint8)
 COLOUR = np.random.default_rng(1).integers(0, 256, (20, 30, 3), dtype=np.uint8)
 WIDE = np.random.default_rng(2).integers(0, 65536, (20, 30), dtype=np.uint16)
+CUT = "^(truncated|unreadable): "
+"""What an error about a file that is not whole begins with."""
 
 
 def encode(pixels, kind="PNG", **options):

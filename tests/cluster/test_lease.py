@@ -84,7 +84,7 @@ def test_waiting_ends_when_the_holder_lets_go(output, fast):
 def test_a_holder_that_died_elsewhere_is_taken_over_after_its_expiry_and_learns_of_it(output, fast):
     first = taken(output, "run-1")
     leave(first, output, heartbeat=time.time())
-    with pytest.raises(LeaseHeld):
+    with pytest.raises(LeaseHeld, match="by run run-1 on 'elsewhere'"):
         taken(output, "run-2")
     leave(first, output, heartbeat=time.time() - 3600)
     second = taken(output, "run-2")  # old, and it stayed so for two heartbeats
@@ -122,7 +122,7 @@ def test_a_holder_whose_clock_is_behind_keeps_what_it_holds(tmp_path, fast, monk
     first.stopped.wait(0.5)  # its heartbeats look an hour old now, but they come
     set_right = threading.Timer(1.5, monkeypatch.setattr, (lease.time, "time", real))
     set_right.start()
-    with pytest.raises(LeaseHeld):
+    with pytest.raises(LeaseHeld, match="by run run-1"):
         taken(str(tmp_path), "run-2")
     set_right.join()
     assert not first.lost
@@ -152,7 +152,7 @@ def test_partitions_of_one_division_are_held_side_by_side_and_each_by_one(output
     with pytest.raises(LeaseHeld, match="by run run-2"):
         taken_part(output, "run-3", 2, 2)
     for other in (lambda: taken(output, "run-4"), lambda: taken_part(output, "run-5", 1, 3)):
-        with pytest.raises(LeaseHeld):
+        with pytest.raises(LeaseHeld, match="by run run-[12]"):
             other()
     first.release()
     with pytest.raises(LeaseHeld, match="by run run-2"):

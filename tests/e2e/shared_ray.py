@@ -1,7 +1,6 @@
 """The one Ray that the tests of a pytest run share: a node on loopback, joined by address and token.
 
-A job that joins it finds RAY_ADDRESS set, as on any cluster, and ships its packages to the workers
-itself.
+A job finds it by RAY_ADDRESS, as it finds any cluster, and ships its packages to the workers itself.
 """
 
 import os

@@ -1,6 +1,6 @@
 """What docs/security.md says of running jobs: who reaches their Ray, and where a secret never stands."""
 
-import importlib
+import functools
 import json
 import os
 import pickle
@@ -18,7 +18,15 @@ import s3fs
 
 from cluster.storage import objects
 from dmnet_core.checkpoint import load_checkpoint
-from tests.e2e.archives import ROOT, fuse_arguments, read_metrics, read_rejected, run_job, write_archive
+from tests.e2e.archives import (
+    ROOT,
+    fuse_arguments,
+    read_metrics,
+    read_rejected,
+    run_job,
+    run_process,
+    write_archive,
+)
 
 HOLD_RAY = """
 import sys
@@ -109,6 +117,7 @@ def short_folder():
         yield Path(folder)
 
 
+@pytest.mark.own_ray
 def test_a_ray_that_a_job_starts_is_on_loopback_asks_for_a_token_and_keeps_its_files_to_itself(
     short_folder,
 ):
@@ -207,23 +216,30 @@ def archive_with_secrets(s3, tmp_path):
 
 
 def test_no_secret_of_a_url_or_the_environment_stands_in_anything_that_the_jobs_leave(
-    s3, tmp_path, short_folder
+    s3, tmp_path, shared_ray
 ):
+    check_what_three_jobs_leave(s3, tmp_path, run_job, shared_ray.folder)
+
+
+@pytest.mark.own_ray
+@pytest.mark.slow
+def test_no_secret_stands_in_what_jobs_with_a_ray_of_their_own_leave(s3, tmp_path, short_folder):
+    run = functools.partial(run_process, environment={"RAY_TMPDIR": str(short_folder)})
+    check_what_three_jobs_leave(s3, tmp_path, run, short_folder)
+
+
+def check_what_three_jobs_leave(s3, tmp_path, run, ray_folder):
+    """Fuse, evaluate and train by URLs with secrets; look for these in all that was said and written."""
     index, weights, secrets = archive_with_secrets(s3, tmp_path)
-    rays = {"RAY_TMPDIR": str(short_folder)}
     outputs = tmp_path / "outputs"
     fused, scores, training = (str(outputs / name) for name in ("fused", "scores", "training"))
     jobs = [
-        run_job(
-            "fuse_archive", "--index", index, "--output", fused, "--checkpoint", weights,
-            environment=rays,
-        ),
-        run_job("evaluate", "--index", index, "--fused", f"ours={fused}", "--output", scores,
-                environment=rays),
-        run_job(
+        run("fuse_archive", "--index", index, "--output", fused, "--checkpoint", weights),
+        run("evaluate", "--index", index, "--fused", f"ours={fused}", "--output", scores),
+        run(
             "train_dmnet", "--index", index, "--output", training, "--checkpoint", weights,
             "--epochs", "0", "1", "--crop", "32", "--batch-size", "1",
-            "--validation-pairs", "0", environment=rays,
+            "--validation-pairs", "0",
         ),
     ]  # fmt: skip
     assert [job.returncode for job in jobs] == [0, 0, 0], [job.stderr[-2000:] for job in jobs]
@@ -235,8 +251,8 @@ def test_no_secret_of_a_url_or_the_environment_stands_in_anything_that_the_jobs_
         for job in jobs:
             assert secret not in job.stdout + job.stderr
         assert not where(secret, outputs)
-        assert not where(secret, short_folder)  # Ray's logs
-    assert len(where("ray", short_folder)) > 5  # which were looked through
+        assert not where(secret, ray_folder)  # Ray's logs
+    assert len(where("ray", ray_folder)) > 5  # which were looked through
     card = load_checkpoint(f"{training}/dmnet.safetensors").card
     assert json.loads(card["settings"])["checkpoint_url"] == "weights.safetensors"
 
@@ -261,22 +277,16 @@ def test_no_secret_of_a_url_or_the_environment_stands_in_anything_that_the_jobs_
 )
 @pytest.mark.parametrize("base", ["http://user:SECRET@127.0.0.1:9", "s3://KEY:a/SECRET@bucket"])
 def test_a_job_that_fails_names_no_secret_of_its_command_line(
-    s3, tmp_path, monkeypatch, capsys, job, arguments, base
+    s3, tmp_path, monkeypatch, job, arguments, base
 ):
-    """In this process: the job's own main, without the seconds that a new process takes."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "i.csv").write_text("pair_id,ir_url,vis_url\n1,a,b\n2,c,d\n")
     given = [text.replace("BASE", base).replace("SECRET", SECRET) for text in arguments]
-    monkeypatch.setattr(sys, "argv", [job, *given])
-    try:
-        code = importlib.import_module(f"jobs.{job}").main()
-    except SystemExit as error:
-        code = error.code
-    shown = capsys.readouterr()
-    assert code == 2
-    lines = shown.err.splitlines()
+    shown = run_job(job, *given)
+    assert shown.returncode == 2
+    lines = shown.stderr.splitlines()
     assert lines[-1].startswith(f"{job}") and lines[-1].isprintable()
-    assert SECRET not in shown.out + shown.err
+    assert SECRET not in shown.stdout + shown.stderr
     assert not where(SECRET, tmp_path)
 
 

@@ -25,7 +25,15 @@ from dmnet_core.metrics import METRICS
 from dmnet_core.model import DMNet, DMNetConfig
 from tests.conftest import free_port
 from tests.core.test_model import TINY
-from tests.e2e.archives import fuse_arguments, processes_of, run_job, started_job, write_archive
+from tests.e2e.archives import (
+    HANG_S,
+    fuse_arguments,
+    processes_of,
+    run_job,
+    run_process,
+    started_job,
+    write_archive,
+)
 
 OF_THE_MACHINE = ["minutes", "crops_per_s"]
 QUICK = ["--crop", "32", "--batch-size", "2", "--validation-pairs", "1", "--cpus-per-worker", "1"]
@@ -43,7 +51,7 @@ def read_history(output):
 
 
 def wait_for_epoch(job, output, epoch):
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + HANG_S
     while job.poll() is None and time.monotonic() < deadline:
         with suppress(FileNotFoundError):
             if len(read_history(output)) >= epoch:
@@ -63,11 +71,14 @@ def undisturbed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("undisturbed")
     index = make_index(str(folder / "archive"), 9)
     arguments = ["--epochs", "2", "6", "--learning-rate", "1e-3", "--schedule", "cosine", *QUICK]
-    whole = run_job("train_dmnet", "--index", index, *arguments, "--output", str(folder / "whole"))
+    whole = run_process("train_dmnet", "--index", index, *arguments, "--output", str(folder / "whole"))
     assert whole.returncode == 0, whole.stdout + whole.stderr
     return index, arguments, folder / "whole"
 
 
+@pytest.mark.own_ray
+@pytest.mark.kills
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["folder", "S3"])
 def test_a_training_whose_worker_and_driver_were_killed_reaches_the_same_end(
     undisturbed, place, s3, tmp_path
@@ -87,7 +98,7 @@ def test_a_training_whose_worker_and_driver_were_killed_reaches_the_same_end(
     # the end of the block has killed the driver
     assert len(read_history(output)) < 8
 
-    again = run_job("train_dmnet", *arguments)
+    again = run_process("train_dmnet", *arguments)
     assert again.returncode == 0, again.stdout + again.stderr
     assert timings(output) == first, "the first epoch was trained again"
     expected, found = read_history(str(whole)), read_history(output)
@@ -106,22 +117,6 @@ def test_a_training_whose_worker_and_driver_were_killed_reaches_the_same_end(
     assert len(objects.list_files(f"{output}/tensorboard")) == 8
 
 
-def test_a_training_that_died_between_its_report_and_its_put_is_made_whole(undisturbed, tmp_path):
-    index, arguments, whole = undisturbed
-    output = tmp_path / "whole"
-    shutil.copytree(whole, output)
-    arguments = ["--index", index, *arguments, "--output", str(output)]
-    for name in ("dmnet.safetensors", "history.csv"):
-        (output / name).unlink()
-    over = run_job("train_dmnet", *arguments)
-    assert over.returncode == 0, over.stdout + over.stderr
-    for name in ("dmnet.safetensors", "history.csv"):
-        assert (output / name).read_bytes() == (whole / name).read_bytes()
-
-    other = run_job("train_dmnet", *arguments, "--without", "dm")
-    assert other.returncode == 2 and "without is []" in other.stderr
-
-
 def scalars(folder):
     """Return the values of TensorBoard's event files: one dictionary by name and step."""
     found = {}
@@ -135,43 +130,103 @@ def scalars(folder):
     return found
 
 
-def test_a_number_of_steps_ends_stages_within_an_epoch_and_tensorboard_shows_all_of_them(tmp_path):
-    index = make_index(str(tmp_path / "archive"), 9)
-    output = str(tmp_path / "out")
-    config = TrainConfig(index_urls=(index,), output_url=output, validation_pairs=2)
+@pytest.fixture(scope="module")
+def trained(shared_ray, tmp_path_factory):
+    """A training that ends by its steps: the finished job, its arguments and its output."""
+    folder = tmp_path_factory.mktemp("trained")
+    index = make_index(str(folder / "archive"), 9)
+    config = TrainConfig(index_urls=(index,), output_url="o", validation_pairs=2)
     broken = hold_out(pd.read_parquet(index), config)[0]["pair_id"].iloc[0]
-    (tmp_path / f"archive/vis/{broken}.png").write_bytes(b"<html>")
-    job = run_job(
-        "train_dmnet", "--index", index, "--output", output, "--epochs", "2", "4", "--max-steps", "9",
-        *QUICK, "--crop", "64", "32", "--crops-per-pair", "5", "--validation-pairs", "2",
-    )  # fmt: skip
+    (folder / f"archive/vis/{broken}.png").write_bytes(b"<html>")
+    arguments = [
+        "--index", index, "--epochs", "2", "4", "--max-steps", "9", *QUICK, "--crop", "64", "32",
+        "--crops-per-pair", "5", "--validation-pairs", "2",
+    ]  # fmt: skip
+    job = run_job("train_dmnet", *arguments, "--output", str(folder / "out"))
     assert job.returncode == 0, job.stdout + job.stderr
     assert f"not validated on: {broken!r}" in job.stdout
+    return job, arguments, folder / "out"
+
+
+def test_a_number_of_steps_ends_stages_within_an_epoch_and_tensorboard_shows_all_of_them(trained):
+    job, _, output = trained
     assert "7 pairs to train on, 1 held out, 1 unreadable" in job.stdout
-    history = read_history(output)
+    history = read_history(str(output))
     # A third of the steps is of stage I, as a third of the epochs would be.
     assert list(history.loc[history["stage"] == 1, "step"]) == [3]  # an epoch has more
     assert set(history["stage"]) == {1, 2} and history["step"].iloc[-1] == 9
     assert list(history["epoch"]) == list(range(1, len(history) + 1))
-    shown = scalars(f"{output}/tensorboard")
+    shown = scalars(output / "tensorboard")
     for row in history.to_dict("records"):
         for name in ("stage", "L_int", "VIF", "learning_rate", "crops_per_s"):
             if pd.notna(row[name]):
                 assert shown[name, row["step"]] == pytest.approx(row[name], rel=1e-5), name
 
 
-def test_two_workers_follow_one_worker_s_curve_and_an_ablation_fuses(tmp_path):
+def test_a_training_that_died_between_its_report_and_its_put_is_made_whole(trained, tmp_path):
+    _, arguments, whole = trained
+    output = tmp_path / "whole"
+    shutil.copytree(whole, output)
+    arguments = [*arguments, "--output", str(output)]
+    for name in ("dmnet.safetensors", "history.csv"):
+        (output / name).unlink()
+    over = run_job("train_dmnet", *arguments)
+    assert over.returncode == 0, over.stdout + over.stderr
+    for name in ("dmnet.safetensors", "history.csv"):
+        assert (output / name).read_bytes() == (whole / name).read_bytes()
+
+    other = run_job("train_dmnet", *arguments, "--without", "dm")
+    assert other.returncode == 2 and "without is []" in other.stderr
+
+
+EVERY_OPTION = [
+    "--without", "csab", "--crops-per-pair", "2", "--learning-rate", "1e-3", "--schedule", "cosine",
+    "--warm-up", "2", "--clip", "1", "--ema", "0.5", "--gradient", "roberts", "--bf16",
+    "--max-minutes", "60", *QUICK,
+]  # fmt: skip
+
+
+@pytest.mark.usefixtures("shared_ray")
+def test_two_workers_train_an_ablation_on_two_indexes_and_it_fuses(tmp_path):
     # Workers whose weights come apart end the job: each epoch compares them.
-    archive = str(tmp_path / "archive")
-    index = make_index(archive, 9)
+    archive, output = str(tmp_path / "archive"), str(tmp_path / "out")
+    index = make_index(archive, 5)
+    halves = [str(tmp_path / f"{half}.parquet") for half in (1, 2)]
+    table = pd.read_parquet(index)
+    for rows, half in zip((table[:2], table[2:]), halves, strict=True):
+        rows.to_parquet(half)
+    job = run_job(
+        "train_dmnet", "--index", *halves, "--output", output, "--epochs", "1", "1",
+        "--workers", "2", *EVERY_OPTION,
+    )  # fmt: skip
+    assert job.returncode == 0, job.stdout + job.stderr
+    history = read_history(output)
+    assert list(history["stage"]) == [1, 2]
+    assert {*METRICS, "L_vi", "L_ir", "L_dm", "crops_per_s", "minutes"} <= set(history)
+    assert 0 < history["learning_rate"].iloc[-1] < history["learning_rate"].iloc[0]
+    checkpoint = f"{output}/dmnet.safetensors"
+    card = load_checkpoint(checkpoint).card
+    assert json.loads(card["settings"])["without"] == ["csab"] and card["training_pairs"] == "4"
+    assert json.loads(card["last_epoch"])["VIF"] == pytest.approx(history["VIF"].iloc[-1], abs=1e-5)
+    assert "torch" in card["software"]
+    assert Path(f"{output}/panel.png").stat().st_size > 1000
+    fused = run_job(
+        "fuse_archive", *fuse_arguments(archive, str(tmp_path / "fused")), "--limit", "2",
+        "--checkpoint", checkpoint,
+    )  # fmt: skip
+    assert fused.returncode == 0 and "2 = 2 fused" in fused.stdout, fused.stdout + fused.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("shared_ray")
+def test_two_workers_follow_one_worker_s_curve(tmp_path):
+    index = make_index(str(tmp_path / "archive"), 9)
     curves = {}
     for workers in ("1", "2"):
         output = str(tmp_path / workers)
         job = run_job(
             "train_dmnet", "--index", index, "--output", output, "--epochs", "1", "3",
-            "--workers", workers, "--without", "csab", "--crops-per-pair", "2", "--learning-rate", "1e-3",
-            "--schedule", "cosine", "--warm-up", "2", "--clip", "1", "--ema", "0.5", "--gradient",
-            "roberts", "--bf16", "--max-minutes", "60", *QUICK,
+            "--workers", workers, *EVERY_OPTION,
         )  # fmt: skip
         assert job.returncode == 0, job.stdout + job.stderr
         curves[workers] = read_history(output)
@@ -182,19 +237,8 @@ def test_two_workers_follow_one_worker_s_curve_and_an_ablation_fuses(tmp_path):
         assert second["2"] == pytest.approx(second["1"], rel=0.35)
     history = curves["2"]
     assert list(history["stage"]) == [1, 2, 2, 2]
-    assert {*METRICS, "L_vi", "L_ir", "L_dm", "crops_per_s", "minutes"} <= set(history)
     assert history["L_dm"].iloc[-1] < history["L_dm"].iloc[0]
     assert history["total"].iloc[-1] < history["total"].iloc[1]  # of stage II
-    assert 0 < history["learning_rate"].iloc[-1] < history["learning_rate"].iloc[0]
-    card = load_checkpoint(tmp_path / "2/dmnet.safetensors").card
-    assert json.loads(card["settings"])["without"] == ["csab"] and card["training_pairs"] == "8"
-    assert json.loads(card["last_epoch"])["VIF"] == pytest.approx(history["VIF"].iloc[-1], abs=1e-5)
-    assert "torch" in card["software"]
-    fused = run_job(
-        "fuse_archive", *fuse_arguments(archive, str(tmp_path / "fused")), "--limit", "2",
-        "--checkpoint", str(tmp_path / "2/dmnet.safetensors"),
-    )  # fmt: skip
-    assert fused.returncode == 0 and "2 = 2 fused" in fused.stdout, fused.stdout + fused.stderr
 
 
 def gradients(worker, port, queue):
@@ -245,22 +289,32 @@ def test_two_workers_have_the_mean_of_their_gradients():
             )
 
 
-def test_a_training_on_s3_goes_on_there(s3):
+@pytest.mark.own_ray
+@pytest.mark.kills
+@pytest.mark.usefixtures("shared_ray")
+def test_a_training_on_s3_that_was_killed_goes_on_there(s3):
     index = make_index(f"{s3}/archive", 4)
-    arguments = ["--index", index, "--output", f"{s3}/training", *QUICK]
-    nothing = run_job("train_dmnet", *arguments, "--epochs", "0", "1")
+    output = f"{s3}/training"
+    arguments = ["--index", index, "--output", output, *QUICK]
+    nothing = run_job("train_dmnet", *arguments, "--epochs", "0", "3")
     assert nothing.returncode == 2 and "nothing to begin with" in nothing.stderr
     first = run_job("train_dmnet", *arguments, "--epochs", "1", "0")
     assert first.returncode == 0, first.stdout + first.stderr
-    again = run_job("train_dmnet", *arguments, "--epochs", "0", "2")
+    second = [*arguments, "--epochs", "0", "3"]
+    with started_job("train_dmnet", *second) as job:
+        wait_for_epoch(job, output, 2)
+    before = read_history(output)
+    again = run_job("train_dmnet", *second)
     assert again.returncode == 0, again.stdout + again.stderr
-    assert "epoch 2" in again.stdout and "epoch 1 " not in again.stdout
-    history = read_history(f"{s3}/training")
-    assert list(history["epoch"]) == [1, 2, 3] and list(history["stage"]) == [1, 2, 2]
-    checkpoint = load_checkpoint(objects.read_bytes(f"{s3}/training/dmnet.safetensors"))
-    assert checkpoint.card["steps"] == "3"
+    assert "epoch 4" in again.stdout and "epoch 1 " not in again.stdout
+    history = read_history(output)
+    assert list(history["epoch"]) == [1, 2, 3, 4] and list(history["stage"]) == [1, 2, 2, 2]
+    assert list(history["minutes"][:1]) == list(before["minutes"][:1])  # not trained again
+    checkpoint = load_checkpoint(objects.read_bytes(f"{output}/dmnet.safetensors"))
+    assert checkpoint.card["steps"] == "4"
 
 
+@pytest.mark.usefixtures("shared_ray")
 def test_a_loss_that_is_not_finite_stops_with_its_step_and_pairs(tmp_path):
     index = make_index(str(tmp_path / "archive"), 3)
     model = DMNet(DMNetConfig.compact())
