@@ -8,6 +8,7 @@ Markers by which tests are selected, never by their names (pyproject.toml says w
 """
 
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -116,7 +117,7 @@ def moto_server(log_path):
         yield {
             "AWS_ENDPOINT_URL": endpoint,
             "AWS_ACCESS_KEY_ID": "test-key",
-            "AWS_SECRET_ACCESS_KEY": "test-secret",
+            "AWS_SECRET_ACCESS_KEY": secrets.token_hex(20),  # stands in no source file
             "AWS_DEFAULT_REGION": "us-east-1",
         }
     finally:

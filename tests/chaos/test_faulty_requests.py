@@ -106,7 +106,7 @@ def test_an_upload_that_is_cut_is_an_error_and_leaves_what_was_there(s3, through
 
 
 def test_an_upload_that_nobody_reads_is_given_up(s3, through, one_attempt, monkeypatch):
-    monkeypatch.setattr(s3, "SILENCE_S", 1)
+    monkeypatch.setattr("cluster.storage.s3.SILENCE_S", 1)
     proxy = through(Faults(hang=1.0))
     with pytest.raises(urls.StorageError, match="run the same command again"):
         objects.put_bytes(f"{s3}/x", bytes(32 << 20))  # more than the sockets' buffers hold

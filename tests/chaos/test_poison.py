@@ -22,7 +22,7 @@ from tests.e2e.archives import (
     write_archive,
 )
 
-pytestmark = [pytest.mark.own_ray, pytest.mark.kills]
+pytestmark = [pytest.mark.own_ray, pytest.mark.kills, pytest.mark.slow]
 POISON = "day/001"
 LARGE = (1200, 1200)
 FUSER_LIMIT = 1_250_000_000
@@ -82,7 +82,6 @@ def test_a_pair_that_kills_its_process_is_tried_three_times_and_rejected(s3, fau
     assert objects.exists(f"{output}/preview.png")
 
 
-@pytest.mark.slow
 def test_a_pair_that_takes_its_actor_s_memory_is_fused_three_times_and_rejected(tmp_path):
     archive, output = str(tmp_path / "archive"), str(tmp_path / "out")
     pairs = write_archive(archive, 4)
@@ -102,7 +101,6 @@ def test_a_pair_that_takes_its_actor_s_memory_is_fused_three_times_and_rejected(
     check_pixels(output, check_all_but_poison(output, pairs))
 
 
-@pytest.mark.slow
 def test_a_large_pair_that_kills_its_writer_is_tried_three_times_and_rejected(s3, faulty_s3):
     archive, output = f"{s3}/archive", f"{s3}/out"
     pairs = write_archive(archive, 4)

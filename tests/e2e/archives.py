@@ -63,7 +63,9 @@ def run_job(name, *arguments, environment=None):
             redirect_stderr(err),
         ):
             code = job.main()
-    except SystemExit as error:  # of argparse
+    except SystemExit as error:
+        if error.code not in (0, 2):  # those of argparse: only a process of its own may exit so
+            raise
         code = error.code
     finally:
         sys.argv = given

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.storage import fused_store, objects
+from cluster.storage import objects
 from tests.e2e.archives import check_pixels, fuse_arguments, read_metrics, run_job, write_archive
 
 
@@ -22,7 +22,7 @@ def fused_archive(shared_ray, tmp_path_factory):
 def test_a_store_that_lost_arrays_is_made_whole_again_by_verify(fused_archive):
     pairs, arguments, output = fused_archive
     store = Path(output) / "fused.zarr"
-    assert fused_store.list_whole(str(store)) == {f"day/{n:03d}" for n in range(6)}
+    assert all((store / f"{name}/fused/zarr.json").is_file() for name in pairs)
     shutil.rmtree(store / "day/000")
     (store / "day/001/fused/c/0/0/0").unlink()
     (store / "day/002/fused/zarr.json").write_bytes(b"")
@@ -69,4 +69,4 @@ def test_a_lost_ledger_costs_the_time_and_changes_no_pixel(fused_archive):
     assert sorted(after) == sorted(before)
     check_pixels(output, pairs)
     assert sorted(read_metrics(output)["pair_id"]) == sorted(pairs)
-    assert objects.list_parts(str(Path(output) / "ledger"))
+    assert list((Path(output) / "ledger").glob("*.parquet"))

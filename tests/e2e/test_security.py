@@ -4,6 +4,7 @@ import functools
 import json
 import os
 import pickle
+import secrets
 import subprocess
 import sys
 import tempfile
@@ -175,7 +176,8 @@ def where(secret, folder):
     return found
 
 
-SECRET = "hunter2Xq7"
+SECRET = secrets.token_hex(8)
+"""Stands in no source file, and copies of those lie in the folder of a Ray that a job was sent to."""
 
 
 def archive_with_secrets(s3, tmp_path):
@@ -230,7 +232,7 @@ def test_no_secret_stands_in_what_jobs_with_a_ray_of_their_own_leave(s3, tmp_pat
 
 def check_what_three_jobs_leave(s3, tmp_path, run, ray_folder):
     """Fuse, evaluate and train by URLs with secrets; look for these in all that was said and written."""
-    index, weights, secrets = archive_with_secrets(s3, tmp_path)
+    index, weights, hidden = archive_with_secrets(s3, tmp_path)
     outputs = tmp_path / "outputs"
     fused, scores, training = (str(outputs / name) for name in ("fused", "scores", "training"))
     jobs = [
@@ -247,7 +249,7 @@ def check_what_three_jobs_leave(s3, tmp_path, run, ray_folder):
     assert len(read_rejected(fused)) == 4
     assert os.path.exists(f"{fused}/preview.png")  # the real URLs were there to draw it
     assert "preview leaves out" not in jobs[0].stderr
-    for secret in secrets:
+    for secret in hidden:
         for job in jobs:
             assert secret not in job.stdout + job.stderr
         assert not where(secret, outputs)
