@@ -45,5 +45,10 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# The pictures of docs/architecture.md, from the imports in the sources.
+.PHONY: docs
+docs: $(READY)
+	$(BIN)/python docs/draw_architecture.py
+
 clean:
 	rm -rf $(DEMO) build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,12 +1,11 @@
 """The rooms and their imports: one way only, no circle, each library in its own room."""
 
-import ast
 from graphlib import CycleError, TopologicalSorter
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from docs.draw_architecture import ROOT, import_graph, imported, module_of, modules
+
 TOP_ROOMS = ("fusing", "evaluating", "training", "exporting")
 MAY_IMPORT = {
     "text": set(),
@@ -29,35 +28,6 @@ ONLY_IN = {
 """Libraries that only some rooms of `cluster` import."""
 NO_RAY = ("fusing/steps", "evaluating/scoring.py", "training/crops.py")
 """Parts of the top rooms that are plain functions on rows."""
-
-
-def modules(*packages):
-    """Return the source file of every module, by its dotted name; a package is its __init__."""
-    found = {}
-    for package in packages:
-        for path in sorted((ROOT / package).rglob("*.py")):
-            parts = path.relative_to(ROOT).with_suffix("").parts
-            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    return found
-
-
-def imported(path):
-    """Return every name that a file imports, wherever in it, also under TYPE_CHECKING."""
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path} has a relative import, expected none"
-            names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return names
-
-
-def module_of(name, known):
-    """Return the known module that an imported name is, or is in; None where it is none of ours."""
-    while name and name not in known:
-        name = name.rpartition(".")[0]
-    return name or None
 
 
 @pytest.mark.parametrize("package", sorted(FORBIDDEN))
@@ -91,11 +61,7 @@ def test_each_library_is_imported_only_where_it_belongs():
 
 
 def test_no_import_goes_in_a_circle():
-    known = modules("jobs", "cluster", "dmnet_core")
-    graph = {}
-    for name, path in known.items():
-        graph[name] = {module_of(other, known) for other in imported(path)} - {None, name}
     try:
-        TopologicalSorter(graph).prepare()
+        TopologicalSorter(import_graph()).prepare()
     except CycleError as error:
         pytest.fail(f"these modules import each other: {' <- '.join(error.args[1])}")
