@@ -188,12 +188,15 @@ def _check_columns(database: Database, index_url: str) -> None:
     """Raise ValueError where the view `stored` lacks a column or a value that every index has."""
     name = f"index {urls.redact_url(index_url)!r}"
     columns = database.columns("from stored")
-    if missing := [column for column in NEEDED if column not in columns]:
+    lowered = [column.lower() for column in columns]
+    if "__row" in lowered:
+        raise ValueError(f"{name} has a column '__row', expected none of that name: rename it")
+    if missing := [column for column in NEEDED if column not in lowered]:
         raise ValueError(
             f"{name} has no column {', '.join(missing)} (it has {', '.join(map(repr, columns))}), "
             "expected pair_id, ir_url and vis_url"
         )
-    sizes = [column for column in ("ir_size", "vis_size") if column in columns]
+    sizes = [column for column in ("ir_size", "vis_size") if column in lowered]
     empty = [f"count(*) filter (coalesce({column}::varchar, '') = '')" for column in NEEDED]
     odd = [
         f"count(*) filter ({size} is not null and try_cast({size} as double) is null)" for size in sizes
@@ -217,7 +220,7 @@ def _normalised(database: Database) -> str:
 
     `$folder` in it is the folder of relative URLs.
     """
-    columns = database.columns("from stored")
+    columns = {name.lower(): name for name in database.columns("from stored")}
     known = {"pair_id": "pair_id::varchar"}
     for side in ("ir", "vis"):
         url, size, etag = (f"{side}_{what}" for what in ("url", "size", "etag"))
@@ -228,10 +231,10 @@ def _normalised(database: Database) -> str:
         number = f"try_cast({size} as double)"
         known[size] = "-1::bigint"
         if size in columns:
-            known[size] = f"case when isfinite({number}) then {number}::bigint else -1 end"
+            known[size] = f"coalesce(try_cast({number} as bigint), -1)"
         known[etag] = f"coalesce({etag}::varchar, '')" if etag in columns else "''"
     selected = [f"{known[column]} as {column}" for column in SCHEMA]
-    selected += [quoted(column) for column in columns if column not in SCHEMA]
+    selected += [quoted(name) for column, name in columns.items() if column not in SCHEMA]
     return f"select {', '.join(selected)} from stored"
 
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import pandas as pd
 
@@ -29,9 +29,6 @@ from cluster.text.units import duration
 from dmnet_core import __version__
 from dmnet_core.metrics import METRICS
 from dmnet_core.ranges import check_range_policy
-
-if TYPE_CHECKING:
-    pass
 
 Row = dict[str, Any]
 SCORE_COLUMNS = {

@@ -29,6 +29,10 @@ MEASURED = (*METRICS, "height", "width", "bands", "dtype", *RANGES, "seconds", "
 """Columns that metrics.parquet takes from the ledger, beside pair_id and fingerprint."""
 METRICS_COLUMNS = ("pair_id", *MEASURED, *URLS, "fingerprint")
 """Columns of metrics.parquet, before those that the index carries."""
+NUMBERS = frozenset(
+    f"{sign}{size}INT" for sign in ("", "U") for size in ("TINY", "SMALL", "BIG", "HUGE")
+) | {"INTEGER", "UINTEGER", "FLOAT", "DOUBLE"}
+"""SQL types of numbers: a column may turn from one into another."""
 HAS_LEDGER_ROW = 'l.pair_id = {0}.pair_id and l.recorded_at = {0}.recorded_at and l."window" = 0'
 
 
@@ -144,7 +148,7 @@ def _as_before(
     """Return the SQL of a carried column of the index, in a type that the one before fits.
 
     Raises:
-        ValueError: one of the two is text and the other is not.
+        ValueError: the types differ, and one of them is no number.
     """
     column = f"p.{quoted(name)}"
     known = {other.lower(): other_kind for other, other_kind in before.items()}.get(name.lower(), kind)
@@ -152,7 +156,7 @@ def _as_before(
         return column
     if not database.first(f"select count({quoted(name)}) from pairs")[0]:
         return f"null::{known} as {quoted(name)}"
-    if "VARCHAR" in (kind, known):
+    if not {kind, known} <= NUMBERS:
         raise ValueError(
             f"column {name!r} of the index is {kind}, and {known} in "
             f"{urls.redact_url(output.metrics)!r} for pairs that left the index, expected one type: "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
@@ -44,7 +45,8 @@ def dataset_of(
     """
     (num_rows,) = database.first(f"select count(*) from ({query})")
     most = most_blocks(num_workers or int(ray.cluster_resources().get("CPU", 1)))
-    block_urls = database.write_blocks(query, url_prefix, max(least_per_block, -(-num_rows // most)))
+    prefix = f"{url_prefix}-{secrets.token_hex(4)}"  # so that two jobs may write side by side
+    block_urls = database.write_blocks(query, prefix, max(least_per_block, -(-num_rows // most)))
     try:
         # Not ray.data.from_pandas: it starts a task for each block, only to learn its size.
         named: Any = [tables.as_table([{"url": url}], {"url": "str"}) for url in block_urls]

@@ -12,6 +12,7 @@ import io
 import itertools
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -55,6 +56,8 @@ class Database:
         )
         self._connection.create_function("redact_url", redact_url, ["VARCHAR"], "VARCHAR")
         self._numbers = itertools.count()
+        self._copies: dict[str, str] = {}
+        """Folder of the copied files of each view, by its name."""
 
     def __enter__(self) -> Database:
         return self
@@ -74,7 +77,7 @@ class Database:
 
     def frame(self, sql: str, **values: Any) -> pd.DataFrame:
         """Return the whole result of a query in columns of pandas' own types."""
-        with _disk_errors():
+        with _one_line_errors():
             table: pa.Table = self._connection.sql(sql, params=values or None).to_arrow_table()
         frame: pd.DataFrame = table.to_pandas()
         return frame
@@ -147,6 +150,9 @@ class Database:
                 f"create or replace view {name} as select {columns} "
                 f"from read_parquet([{listed}], union_by_name = {by_name})"
             )
+        if name in self._copies:
+            shutil.rmtree(self._copies[name])
+        self._copies[name] = folder
         return True
 
     def write(self, sql: str, url: str) -> None:
@@ -171,13 +177,13 @@ class Database:
         return written
 
     def _rows(self, sql: str, values: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
-        with _disk_errors():
+        with _one_line_errors():
             # All rows are fetched, since DuckDB refuses another statement before the last one's end.
             return self._connection.execute(sql, values or None).fetchall()
 
     def _arrow(self, sql: str, num_rows: int) -> Iterator[pa.Table]:
         """Yield a query's result in tables of so many rows, the last one of what is left."""
-        with _disk_errors():
+        with _one_line_errors():
             # A cursor of its own: another statement would end the reading of this one.
             reader = self._connection.cursor().sql(sql).to_arrow_reader(num_rows)
             for batch in reader:
@@ -298,12 +304,17 @@ def _parsing(url: str) -> Iterator[None]:
 
 
 @contextmanager
-def _disk_errors() -> Iterator[None]:
-    """Turn a full disk, or memory that DuckDB cannot go beyond, into one line that says what to do."""
+def _one_line_errors() -> Iterator[None]:
+    """Turn what DuckDB raises into one line that says what to do."""
     try:
         yield
     except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
         raise StorageError(
             f"DuckDB can't go on ({one_line(error)[:300]}), expected room for its files in "
             f"{tempfile.gettempdir()!r}: make room there, or set TMPDIR to another folder"
+        ) from error
+    except duckdb.Error as error:
+        raise StorageError(
+            f"the tables can't be processed ({one_line(error)[:300]}), expected columns whose types fit "
+            "each other: look at the columns of the index"
         ) from error

@@ -166,6 +166,18 @@ def test_a_column_that_sql_cannot_tell_from_another_is_refused(tmp_path):
             load_index(str(tmp_path / name))
 
 
+def test_columns_are_known_in_any_case_and_odd_sizes_are_unknown(tmp_path):
+    path = tmp_path / "own.csv"
+    path.write_text("Pair_ID,IR_URL,vis_url,IR_SIZE,vis_size,Site\n7,a,b,12,1e30,x\n8,c,d,,nan,y\n")
+    table, _ = load_index(str(path))
+    assert list(table["pair_id"]) == ["7", "8"] and list(table["Site"]) == ["x", "y"]
+    assert list(table["ir_size"]) == [12, -1] and list(table["vis_size"]) == [-1, -1]
+    assert len(table.columns) == 8
+    path.write_text("pair_id,ir_url,vis_url,__row\n7,a,b,1\n")
+    with pytest.raises(ValueError, match="a column '__row', expected none of that name"):
+        load_index(str(path))
+
+
 def test_a_column_of_any_name_is_carried(tmp_path):
     odd = {'say "x"; drop table pairs': [1], "$folder": [2], "é\n": [3], "rows": [4]}
     row = pd.DataFrame({"pair_id": ["a"], "ir_url": ["i"], "vis_url": ["v"], **odd})

@@ -74,8 +74,9 @@ def test_a_kept_pair_stands_once_though_a_run_died_while_it_replaced_the_table(b
     assert len(list(objects.find_files(metrics_url))) == 1
     table = table_of(bench, "a")  # what only the table before knows stays
     assert pd.isna(table["site"][0]) and list(table["site"][1:2]) == ["south"]
-    with pytest.raises(ValueError, match="site.*--prune"):
-        table_of(bench, "a", site=4.5)
+    for other in (4.5, pd.Timestamp("2026-05-01")):
+        with pytest.raises(ValueError, match="site.*--prune"):
+            table_of(bench, "a", site=other)
 
 
 def test_a_carried_column_may_come_go_and_widen_while_pairs_leave(bench):
