@@ -28,6 +28,12 @@ NOT_ON_FUSERS = {"dmnet-role": "!fuser"}
 dear. Without the label, Ray runs a task on the node that holds its pixels."""
 ANY_NODE: list[dict[str, Any]] = [{"label_selector": {}}]
 """Where reading and writing run otherwise."""
+TASKS: dict[str, Any] = {
+    "num_cpus": READ_CPUS,
+    "label_selector": NOT_ON_FUSERS,
+    "fallback_strategy": ANY_NODE,
+}
+"""Ray's options of the tasks that read and write."""
 
 
 def actor_cpus(config: FuseConfig) -> int:
@@ -62,13 +68,41 @@ def fused(
         fingerprint: of the run.
         cluster_cpus: CPUs of the cluster that this process has joined.
     """
+    read_options, fuse_options, write_options = _step_options(config, output, fingerprint)
+    columns = ", ".join((*SOURCE, *URLS))
+    with dataset_of(
+        database,
+        f'select {columns}, 0::bigint as "window" from pairs semi join todo using (__row) order by __row',
+        output.todo(run_id),
+        least_per_block=config.batch_size,
+        num_workers=config.num_actors,
+        **TASKS,
+    ) as pairs:
+        rows = (
+            pairs.map(cast(Any, read_window), fn_kwargs=read_options, **TASKS)
+            .map_batches(
+                FuseWindows,
+                fn_constructor_kwargs=fuse_options,
+                batch_size=config.batch_size,
+                compute=ray.data.ActorPoolStrategy(size=config.num_actors),
+                num_cpus=actor_claim(cluster_cpus, config.num_actors, actor_cpus(config)),
+                num_gpus=config.gpus_per_actor or None,
+            )
+            .map(cast(Any, write_window), fn_kwargs=write_options, **TASKS)
+        )
+        for batch in rows.iter_batches(
+            batch_size=None, prefetch_batches=0, batch_format="pyarrow"
+        ):
+            yield cast(Any, batch).to_pylist()
+
+
+def _step_options(
+    config: FuseConfig, output: Output, fingerprint: Fingerprint
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Return the keyword arguments of the three steps, which share the counts of attempts."""
     attempts = SharedAttempts()
-    tasks: dict[str, Any] = {
-        "num_cpus": READ_CPUS,
-        "label_selector": NOT_ON_FUSERS,
-        "fallback_strategy": ANY_NODE,
-    }
-    actor_options = {
+    read_options = {"max_pixels": config.max_pixels, "attempts": attempts}
+    fuse_options = {
         "checkpoint_url": config.checkpoint_url,
         "digest": fingerprint.fields["weights"],
         "device": "cuda" if config.on_cuda else "cpu",
@@ -79,34 +113,9 @@ def fused(
         "seed": SEED,
         "attempts": attempts,
     }
-    read_options = {"max_pixels": config.max_pixels, "attempts": attempts}
     write_options = {
         "store_url": output.store,
         "fingerprint": fingerprint.digest,
         "attempts": attempts,
     }
-    columns = ", ".join((*SOURCE, *URLS))
-    with dataset_of(
-        database,
-        f'select {columns}, 0::bigint as "window" from pairs semi join todo using (__row) order by __row',
-        output.todo(run_id),
-        least_per_block=config.batch_size,
-        num_workers=config.num_actors,
-        **tasks,
-    ) as pairs:
-        rows = (
-            pairs.map(cast(Any, read_window), fn_kwargs=read_options, **tasks)
-            .map_batches(
-                FuseWindows,
-                fn_constructor_kwargs=actor_options,
-                batch_size=config.batch_size,
-                compute=ray.data.ActorPoolStrategy(size=config.num_actors),
-                num_cpus=actor_claim(cluster_cpus, config.num_actors, actor_cpus(config)),
-                num_gpus=config.gpus_per_actor or None,
-            )
-            .map(cast(Any, write_window), fn_kwargs=write_options, **tasks)
-        )
-        for batch in rows.iter_batches(
-            batch_size=None, prefetch_batches=0, batch_format="pyarrow"
-        ):
-            yield cast(Any, batch).to_pylist()
+    return read_options, fuse_options, write_options

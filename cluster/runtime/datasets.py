@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, cast
 
 import ray
@@ -12,6 +12,7 @@ import ray.data
 
 from cluster.storage import objects, tables
 from cluster.storage.tables import Database
+from cluster.storage.urls import StorageError
 
 MAX_BLOCKS = 256
 """Most blocks that the rows of a run are cut into, for few workers: each costs the driver memory."""
@@ -54,8 +55,9 @@ def dataset_of(
             cast(Any, _read_blocks), batch_size=None, batch_format="pyarrow", **task_options
         )
     finally:
-        for url in block_urls:
-            objects.delete(url)
+        with suppress(StorageError):  # at the first failure: a store that is away must not delay the end
+            for url in block_urls:
+                objects.delete(url)
 
 
 def most_blocks(num_workers: int) -> int:

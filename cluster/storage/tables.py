@@ -31,6 +31,8 @@ from cluster.text.plain_text import one_line
 
 MEMORY_LIMIT = "600MB"
 """Memory of one DuckDB; what does not fit goes to its folder on disk."""
+MAX_THREADS = 4
+"""Most threads of one DuckDB: each needs a part of the memory for itself."""
 ROWS_AT_ONCE = 20_000
 """Rows that are held as Python values at a time."""
 ARROW_TYPES = {"str": pa.string(), "int64": pa.int64(), "float64": pa.float64()}
@@ -49,6 +51,7 @@ class Database:
         self._connection = duckdb.connect(
             config={
                 "memory_limit": MEMORY_LIMIT,
+                "threads": min(MAX_THREADS, os.cpu_count() or 1),
                 "temp_directory": f"{self._folder.name}/spilled",
                 "autoinstall_known_extensions": False,
                 "autoload_known_extensions": False,
