@@ -33,7 +33,7 @@ each by default; beyond that it bounds what waits by memory, which is not simula
 WARM_UP = 0.25
 """Share of the windows that pass before rates are taken."""
 AMPLE = 4
-"""Times the slots that the actors need: what counts as ample."""
+"""Slots that count as ample, as a multiple of those that the actors need."""
 
 
 @dataclass(frozen=True)
@@ -69,66 +69,84 @@ def simulate(
         windows: how many the driver takes before the end.
         seed: of the draws.
     """
-    draw = random.Random(seed).choice
-    seconds = {"read": read_s, "fuse": model_s, "write": write_s, "take": [driver_s]}
-    waiting = {"fuse": 0, "write": 0, "take": 0}
-    running = dict.fromkeys(seconds, 0)
-    events, busy_s = [], dict.fromkeys(seconds, 0.0)
-    now = begin = link_free = 0.0
-    started = taken = 0
+    steps = {"read": read_s, "fuse": model_s, "write": write_s, "take": [driver_s]}
+    queues = _Queues(steps, actors, io_slots, pair_mb / 2 / mb_per_s, random.Random(seed))
     warm = int(windows * WARM_UP)
-
-    def room(step, following, slots):
-        return waiting[following] + running[step] < BUFFER * actors + slots
-
-    def start(step):
-        nonlocal link_free, started
-        if step in waiting:
-            waiting[step] -= 1
-        running[step] += 1
-        end = now + draw(seconds[step])
-        if step in ("read", "write"):  # transfers pass the link in turn, each at the whole bandwidth
-            link_free = max(link_free, now) + pair_mb / 2 / mb_per_s
-            end = max(end, link_free)
-        started += 1
-        heapq.heappush(events, (end, started, step))
-
-    def start_all():
-        if waiting["take"] and not running["take"]:
-            start("take")
-        while waiting["write"] and slots_free() and room("write", "take", io_slots):
-            start("write")
-        while waiting["fuse"] and running["fuse"] < actors and room("fuse", "write", actors):
-            start("fuse")
-        while slots_free() and room("read", "fuse", io_slots):
-            start("read")
-
-    def slots_free():
-        return running["read"] + running["write"] < io_slots
-
-    following = {"read": "fuse", "fuse": "write", "write": "take"}
-    while taken < windows:
-        start_all()
-        before = now
-        now, _, step = heapq.heappop(events)
-        if taken >= warm:
-            for name, count in running.items():
-                busy_s[name] += count * (now - before)
-        running[step] -= 1
-        if step == "take":
-            taken += 1
-            if taken == warm:
-                begin = now
-        else:
-            waiting[following[step]] += 1
-    rate = (windows - warm) / (now - begin)
+    begin = 0.0
+    while queues.taken < windows:
+        counted = queues.taken >= warm
+        if queues.advance(counted) == "take" and queues.taken == warm:
+            begin = queues.now
+    seconds = queues.now - begin
+    rate = (windows - warm) / seconds
+    busy_s = queues.busy_s
     busy = {
-        "driver": busy_s["take"] / (now - begin),
+        "driver": busy_s["take"] / seconds,
         "storage": rate * pair_mb / mb_per_s,
-        "actors": busy_s["fuse"] / (now - begin) / actors,
-        "reading and writing": (busy_s["read"] + busy_s["write"]) / (now - begin) / io_slots,
+        "actors": busy_s["fuse"] / seconds / actors,
+        "reading and writing": (busy_s["read"] + busy_s["write"]) / seconds / io_slots,
     }
     return Steady(rate, busy)
+
+
+class _Queues:
+    """What waits before each step and what runs in it, as time goes on."""
+
+    FOLLOWING = {"read": "fuse", "fuse": "write", "write": "take"}
+
+    def __init__(self, steps, actors, io_slots, transfer_s, chance):
+        self.steps, self.actors, self.io_slots = steps, actors, io_slots
+        self.transfer_s, self.chance = transfer_s, chance
+        self.waiting = {"fuse": 0, "write": 0, "take": 0}
+        self.running = dict.fromkeys(steps, 0)
+        self.busy_s = dict.fromkeys(steps, 0.0)
+        self.events = []
+        self.now = self.link_free = 0.0
+        self.started = self.taken = 0
+
+    def advance(self, counted):
+        """Start what can start, go on to the next end of a step, and return that step."""
+        self._start_all()
+        before = self.now
+        self.now, _, step = heapq.heappop(self.events)
+        if counted:
+            for name, count in self.running.items():
+                self.busy_s[name] += count * (self.now - before)
+        self.running[step] -= 1
+        if step == "take":
+            self.taken += 1
+        else:
+            self.waiting[self.FOLLOWING[step]] += 1
+        return step
+
+    def _start_all(self):
+        running, actors = self.running, self.actors
+        if self.waiting["take"] and not running["take"]:
+            self._start("take")
+        while self.waiting["write"] and self._slots_free() and self._room("write", self.io_slots):
+            self._start("write")
+        while self.waiting["fuse"] and running["fuse"] < actors and self._room("fuse", actors):
+            self._start("fuse")
+        while self._slots_free() and self._room("read", self.io_slots):
+            self._start("read")
+
+    def _slots_free(self):
+        return self.running["read"] + self.running["write"] < self.io_slots
+
+    def _room(self, step, slots):
+        waiting = self.waiting[self.FOLLOWING[step]]
+        return waiting + self.running[step] < BUFFER * self.actors + slots
+
+    def _start(self, step):
+        if step in self.waiting:
+            self.waiting[step] -= 1
+        self.running[step] += 1
+        end = self.now + self.chance.choice(self.steps[step])
+        if step in ("read", "write"):  # transfers pass the link in turn, each at the whole bandwidth
+            self.link_free = max(self.link_free, self.now) + self.transfer_s
+            end = max(end, self.link_free)
+        self.started += 1
+        heapq.heappush(self.events, (end, self.started, step))
 
 
 def measure(given):

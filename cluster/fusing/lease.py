@@ -31,7 +31,7 @@ from cluster.text.run_log import RunLog
 HEARTBEAT_S = 10.0
 EXPIRY_S = 60.0
 POLL_S = 2.0
-WHOLE = ""
+EVERYTHING = ""
 """The scope of a run over the whole index."""
 Holder = dict[str, Any]
 
@@ -73,7 +73,7 @@ class Lease:
         self.folder_url = urls.join_url(output_url, "lease")
         self.log = log
         self.run_id = log.run_id
-        self.scope = WHOLE if partition is None else "{}-of-{}".format(*partition)
+        self.scope = EVERYTHING if partition is None else "{}-of-{}".format(*partition)
         self.number = 0
         self.holder: Holder = {}
         self.lost = False
@@ -168,7 +168,7 @@ class Lease:
         return [
             scope for scope in self._numbers()
             if scope != self.scope
-            and (WHOLE in (scope, self.scope) or scope.partition("-of-")[2] != division)
+            and (EVERYTHING in (scope, self.scope) or scope.partition("-of-")[2] != division)
         ]  # fmt: skip
 
     def _live_holder(self, scopes: list[str], watch: _Watch) -> Holder | None:

@@ -61,7 +61,7 @@ PLANNED = (*SOURCE, "status", "reason", "fingerprint", "zarr_path", "written_byt
 """Columns that a plan needs of the latest row of every window."""
 ROWS_PER_PART = 1000
 SECONDS_PER_PART = 10.0
-"""Longest time for which a finished window's row is not put, while other rows come."""
+"""Longest time for which rows of finished windows wait in memory while further rows come, in seconds."""
 
 
 class Ledger:
@@ -81,7 +81,7 @@ class Ledger:
         self._rows: list[Row] = []
         """Rows of the part that is being filled."""
         self._num_put = 0
-        """How many of them the store has."""
+        """Number of rows of the present part that the store has."""
         self._num_parts = 0
         self._last_put = time.monotonic()
         self._oldest = 0.0

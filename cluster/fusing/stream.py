@@ -27,7 +27,7 @@ NOT_ON_FUSERS = {"dmnet-role": "!fuser"}
 """Label of the nodes where reading and writing run as long as these have room: CPUs beside a GPU are
 dear. Without the label, Ray runs a task on the node that holds its pixels."""
 ANY_NODE: list[dict[str, Any]] = [{"label_selector": {}}]
-"""Where reading and writing run otherwise."""
+"""Node labels for reading and writing where no node without a fuser has room: any."""
 TASKS: dict[str, Any] = {
     "num_cpus": READ_CPUS,
     "label_selector": NOT_ON_FUSERS,

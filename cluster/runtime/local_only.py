@@ -18,13 +18,15 @@ LOOPBACK_SWITCH = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """With 0, Ray takes 127.0.0.1 as its address on every system, and then each of its servers binds to
 it. `_node_ip_address` does not do it: Ray replaces a loopback address by an outer one."""
 LOCAL_TOKEN = secrets.token_hex(32)
-"""Of the Ray that this process starts. Ray's own is a file that every user may read."""
+"""Token that a Ray started by this process asks for. Ray would keep its own in a file that any user may
+read."""
 NO_PORT = "99999"
-"""For the three ports of metrics, which ask for no token: two have no switch, and open none on this."""
+"""Number that keeps Ray from opening the ports of its metrics, which ask for no token: it is no port."""
 SOCKET_PATH_BYTES = 107
-"""Longest path of a Unix socket."""
+"""Longest path of a Unix socket, in bytes."""
 SESSION_PATH_BYTES = 72
-"""What Ray adds to its folder for one: /session_<time>_<pid>/sockets/plasma_store."""
+"""Length of what Ray appends to its folder for a socket, in bytes:
+/session_<time>_<pid>/sockets/plasma_store."""
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from typing import Any
 
 import ray
 
-# Ray Data reads it once: from when on it heeds READ_AHEAD, by default from half of the object store on.
+# Ray Data reads it once: from when on it heeds MAX_QUEUE_RATIO, by default from half of the object store on.
 os.environ.setdefault("RAY_DATA_DOWNSTREAM_CAPACITY_OBJECT_STORE_BUDGET_UTIL_THRESHOLD", "0")
 import ray.data
 
@@ -24,13 +24,14 @@ from cluster.runtime.local_only import closed_to_others, private_folder
 
 REPO_ROOT = Path(__file__).resolve().parents[2]
 JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
-"""Set by Ray in a driver that `ray job submit` started."""
+"""Name of the environment variable that Ray sets in a driver that `ray job submit` started."""
 MIN_LOCAL_CPUS = 4
 """Logical CPUs of a local Ray: with fewer, readers and actors can wait for each other for ever."""
 SPARE_CPUS = 2
 """Logical CPUs that actors must leave to the reading and writing tasks."""
-READ_AHEAD = 2.0
-"""Times what a step has under way that may wait before it: else all the archive's blocks may wait."""
+MAX_QUEUE_RATIO = 2.0
+"""Most data that may wait before a step, as a multiple of what it is working on: without a limit all
+blocks of the archive may wait there."""
 
 
 @contextmanager
@@ -88,5 +89,5 @@ def _quiet_ray_data() -> None:
     context.execution_options.verbose_progress = False
     context.print_on_execution_start = False
     context.max_errored_blocks = 0
-    context.downstream_capacity_backpressure_ratio = READ_AHEAD
+    context.downstream_capacity_backpressure_ratio = MAX_QUEUE_RATIO
     logging.getLogger("ray.data").setLevel(logging.ERROR)

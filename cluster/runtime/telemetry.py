@@ -13,7 +13,7 @@ from ray.util.metrics import Counter, Gauge
 
 Row = dict[str, Any]
 INTERVAL_S = 10.0
-"""Of the gauges: what was busy is averaged over as long."""
+"""Time over which the gauges average how busy the actors were, in seconds."""
 STEPS = ("read", "fuse", "write")
 
 

@@ -33,7 +33,7 @@ class FileInfo:
     url: str
     """Whole URL."""
     size: int
-    """Bytes; -1 where the store can't say (a dangling link)."""
+    """Size in bytes; -1 where it is not known, as of a dangling link."""
     etag: str
     """What the store calls this version of the bytes; changes when they change."""
 

@@ -17,9 +17,10 @@ from cluster.text.plain_text import one_line
 SILENCE_S = 15
 """A connection on which nothing moves for so long is given up, and the request sent again."""
 S3_ROUNDS = 3
-"""Times that s3fs has botocore try a request, and an object's body again from its start."""
+"""Times that s3fs has botocore try a request, and that it reads a body again from its start."""
 KEYS_PER_PAGE = 1000
-PASSING_STATUS = (429, 500, 502, 503, 504)
+"""Most objects that one answer to a listing names; S3 allows no more."""
+TRANSIENT_STATUS = (429, 500, 502, 503, 504)
 T = TypeVar("T")
 
 
@@ -93,7 +94,7 @@ def may_pass(error: BaseException | None) -> bool:
     from botocore.exceptions import ClientError, ConnectionError  # type: ignore[import-untyped]
 
     if isinstance(error, ClientError):
-        return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") in PASSING_STATUS
+        return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") in TRANSIENT_STATUS
     return isinstance(error, (ConnectionError, *s3fs.core.S3_RETRYABLE_ERRORS))
 
 

@@ -38,7 +38,7 @@ ROWS_AT_ONCE = 20_000
 ARROW_TYPES = {"str": pa.string(), "int64": pa.int64(), "float64": pa.float64()}
 """Column types of tables that this project writes, by the names that it uses for them."""
 SQL_TYPES = {"str": "varchar", "int64": "bigint", "float64": "double"}
-"""The same in SQL."""
+"""SQL types of the columns of tables that this project writes, by the same names."""
 
 Row = dict[str, Any]
 
