@@ -176,7 +176,8 @@ class Ledger:
         return urls.join_url(self.url, f"part-{self.run_id}-{self._num_parts:06d}.parquet")
 
     def _check_columns(self, database: Database) -> None:
-        if missing := [name for name in COLUMNS if name not in database.columns("from ledger")]:
+        found = database.columns("from ledger")
+        if missing := [name for name in COLUMNS if name not in found]:
             raise urls.StorageError(
                 f"table {urls.redact_url(self.url)!r} has no column {', '.join(missing)}, expected what "
                 "this version writes: use another --output"

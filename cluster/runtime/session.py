@@ -16,7 +16,7 @@ from typing import Any
 
 import ray
 
-# Ray Data reads it once: from when on it heeds MAX_QUEUE_RATIO, by default from half of the object store on.
+# Read once by Ray Data: how full its store must be for MAX_QUEUE_RATIO to hold, by default half full.
 os.environ.setdefault("RAY_DATA_DOWNSTREAM_CAPACITY_OBJECT_STORE_BUDGET_UTIL_THRESHOLD", "0")
 import ray.data
 
