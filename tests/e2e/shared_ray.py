@@ -24,6 +24,9 @@ class SharedRay:
         self.folder = folder
         """Of Ray's session files; its path must be short, since sockets lie below it."""
         self.cluster = RayCluster(folder, token=LOCAL_TOKEN, **environment)
+        # Ray Train's actors ask the dashboard for each other's state. Without this they would look for it
+        # at the Ray that was last started on the machine, and each training would end 12 s later.
+        self.cluster.environment["RAY_ADDRESS"] = f"{ADDRESS}:{self.cluster.port}"
 
     def __enter__(self):
         self.cluster.add(
