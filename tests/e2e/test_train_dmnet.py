@@ -190,6 +190,7 @@ EVERY_OPTION = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("shared_ray")
 def test_two_workers_train_an_ablation_on_two_indexes_and_it_fuses(tmp_path):
     # Workers whose weights come apart end the job: each epoch compares them.
@@ -293,6 +294,7 @@ def test_two_workers_have_the_mean_of_their_gradients():
             )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("shared_ray")
 def test_a_training_on_s3_goes_on_there(s3):
     index = make_index(f"{s3}/archive", 4)
