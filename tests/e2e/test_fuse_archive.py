@@ -114,6 +114,25 @@ def test_a_run_that_was_killed_goes_on_and_repeats_nothing(tmp_path):
 
 
 @pytest.mark.usefixtures("shared_ray")
+def test_a_run_whose_tables_cannot_be_written_leaves_no_record_that_says_finished(tmp_path):
+    archive, output = str(tmp_path / "archive"), str(tmp_path / "out")
+    write_archive(archive, 2)
+    pairs = str(tmp_path / "pairs.parquet")
+    assert run_job("index_archive", *fuse_arguments(archive, pairs)).returncode == 0
+    table = pd.read_parquet(pairs)
+    arguments = ["--index", pairs, "--output", output]
+    table.assign(site="A7").to_parquet(pairs)
+    assert run_job("fuse_archive", *arguments).returncode == 0
+    (first,) = (tmp_path / "out/runs").iterdir()
+    table.assign(site=7)[:1].to_parquet(pairs)  # the pair that left has a text there
+    failed = run_job("fuse_archive", *arguments)
+    assert failed.returncode == 2 and "'site'" in failed.stderr and "--prune" in failed.stderr
+    (second,) = set((tmp_path / "out/runs").iterdir()) - {first}
+    assert json.loads(first.read_text())["exit_reason"] == "finished"
+    assert json.loads(second.read_text())["exit_reason"] == "failed"
+
+
+@pytest.mark.usefixtures("shared_ray")
 def test_a_pair_that_left_the_index_stays_until_it_is_pruned(tmp_path):
     archive, output = str(tmp_path / "archive"), str(tmp_path / "out")
     pairs = write_archive(archive, 3)
