@@ -231,7 +231,12 @@ def _normalised(database: Database) -> str:
         number = f"try_cast({size} as double)"
         known[size] = "-1::bigint"
         if size in columns:
-            known[size] = f"coalesce(try_cast({number} as bigint), -1)"
+            # Both conditions: a Parquet file's least and greatest value leave NaN out, and DuckDB takes a
+            # range that they lie in for one that every row is in.
+            known[size] = (
+                f"case when isfinite({number}) and {number} between 0 and 9e18 "
+                f"then {number}::bigint else -1 end"
+            )
         known[etag] = f"coalesce({etag}::varchar, '')" if etag in columns else "''"
     selected = [f"{known[column]} as {column}" for column in SCHEMA]
     selected += [quoted(name) for column, name in columns.items() if column not in SCHEMA]
@@ -243,8 +248,7 @@ def _check_unique(database: Database, index_url: str | None) -> None:
     if num_rows == num_names or index_url is None:
         return
     (twice,) = database.first(
-        "select arg_min(pair_id, __row) from pairs p "
-        "where exists (from pairs q where q.pair_id = p.pair_id and q.__row < p.__row)"
+        "select pair_id from pairs group by pair_id having count(*) > 1 order by min(__row) limit 1"
     )
     raise ValueError(
         f"index {urls.redact_url(index_url)!r} has {num_rows - num_names} rows whose pair_id an earlier "

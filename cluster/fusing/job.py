@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -64,6 +64,7 @@ def _fuse_archive(run: _Run) -> Summary:
         if lease.waited:  # there may be other pairs by now
             run.open_index()
         plan = run.plan()
+        lease.check()
         run.mark_store()
         try:
             run.ledger.mark(database, "to_revoke", "replacing")
@@ -154,6 +155,7 @@ class _Run:
             for row in rows:
                 lease.check()
                 fused_store.delete_fused(self.output.store, row["zarr_path"])
+        lease.check()
         self.ledger.mark(self.database, "gone", "pruned")
 
     def fuse(self, plan: Plan, lease: Lease) -> None:
@@ -169,24 +171,25 @@ class _Run:
         self.has_new_pixels = True
         with ray_session(stream.actor_cpus(config) * config.num_actors) as cpus:
             shown = RunMetrics(self.log.run_id, plan.num_todo, config.num_actors)
-            batches = stream.fused(
-                self.database, config, self.output, self.log.run_id, self.fingerprint, cpus
-            )
-            try:
-                for rows in batches:
-                    lease.check()
-                    lag_s = ledger.lag_s
-                    ledger.append(rows)
-                    self.say_rejected(rows)
-                    shown.add(rows, lag_s)
-                    progress.add(rows)
-            except LeaseLost:
-                ledger.forget()
-                raise
-            finally:
-                ledger.flush()
-                progress.close()
-                batches.close()
+            with closing(
+                stream.fused(
+                    self.database, config, self.output, self.log.run_id, self.fingerprint, cpus
+                )
+            ) as batches:
+                try:
+                    for rows in batches:
+                        lease.check()
+                        lag_s = ledger.lag_s
+                        ledger.append(rows)
+                        self.say_rejected(rows)
+                        shown.add(rows, lag_s)
+                        progress.add(rows)
+                except LeaseLost:
+                    ledger.forget()
+                    raise
+                finally:
+                    ledger.flush()
+                    progress.close()
 
     def say_rejected(self, rows: list[dict[str, Any]]) -> None:
         """Say, for machines that read the log, which pairs were rejected and why."""

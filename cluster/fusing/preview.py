@@ -26,10 +26,10 @@ def write_preview(database: Database, output: Output, config: FuseConfig) -> Non
     (num_fused,) = database.first("select count(*) from current where status = 'fused'")
     numbers = np.unique(np.linspace(0, num_fused - 1, min(NUM_PAIRS, num_fused)).astype(int))
     pairs = database.frame(
-        "with fused as (select __row, row_number() over (order by __row) - 1 as number from current "
+        "with fused as (select __row, row_number() over (order by __row) - 1 as at from current "
         "where status = 'fused') "
-        "select pair_id, l.zarr_path, p.ir_url, p.vis_url from fused join pairs p using (__row) "
-        "join latest l using (pair_id) where list_contains($numbers, number) order by __row",
+        "select p.pair_id, l.zarr_path, p.ir_url, p.vis_url from fused join pairs p using (__row) "
+        "join latest l on l.pair_id = p.pair_id where list_contains($numbers, fused.at) order by __row",
         numbers=numbers.tolist(),
     )
     picture = make_preview(

@@ -129,7 +129,7 @@ def _carried_before(database: Database, output: Output, reserved: set[str]) -> d
     """Make the table `before` of what metrics.parquet holds of the pairs that left the index.
 
     Returns:
-        The carried columns of it, with their SQL types.
+        The carried columns of it that hold a value, with their SQL types.
     """
     if not database.open("stored_metrics", output.metrics):
         database.run("create or replace view stored_metrics as select pair_id, '' as ir_url, '' as "
@@ -139,7 +139,10 @@ def _carried_before(database: Database, output: Output, reserved: set[str]) -> d
         "qualify row_number() over (partition by pair_id) = 1"
     )
     columns = database.columns("from before")
-    return {name: kind for name, kind in columns.items() if name.lower() not in reserved}
+    carried = [name for name in columns if name.lower() not in reserved]
+    counted = ", ".join(["count(*)", *(f"count({quoted(name)})" for name in carried)])
+    _, *counts = database.first(f"select {counted} from before")
+    return {name: columns[name] for name, count in zip(carried, counts, strict=True) if count}
 
 
 def _as_before(
@@ -168,7 +171,7 @@ def _as_before(
 def _replace_table(database: Database, query: str, folder_url: str) -> None:
     """Make the rows of a query all of a table's folder: one file, put at once, so no reader sees two."""
     shown = ", ".join(
-        f"case when regexp_matches({name}, '://.*[?@:]') then redact_url({name}) "
+        f"case when regexp_matches({name}, '://.*[?@:]', 's') then redact_url({name}) "
         f"else coalesce({name}, '') end as {name}"
         for name in URLS
     )

@@ -47,8 +47,10 @@ def dataset_of(
     (num_rows,) = database.first(f"select count(*) from ({query})")
     most = most_blocks(num_workers or int(ray.cluster_resources().get("CPU", 1)))
     prefix = f"{url_prefix}-{secrets.token_hex(4)}"  # so that two jobs may write side by side
-    block_urls = database.write_blocks(query, prefix, max(least_per_block, -(-num_rows // most)))
+    block_urls: list[str] = []
     try:
+        for url in database.write_blocks(query, prefix, max(least_per_block, -(-num_rows // most))):
+            block_urls.append(url)
         # Not ray.data.from_pandas: it starts a task for each block, only to learn its size.
         named: Any = [tables.as_table([{"url": url}], {"url": "str"}) for url in block_urls]
         yield ray.data.from_blocks(named).map_batches(

@@ -168,7 +168,11 @@ def find_files(url: str) -> Iterator[FileInfo]:
 def is_file(url: str) -> bool:
     """Return whether something that is no folder is there."""
     if is_remote(url):
-        return bool(guarded(url, lambda filesystem: filesystem.isfile(url)))
+        try:
+            # Not its `isfile`, which takes every error for an answer of no.
+            return bool(guarded(url, lambda filesystem: filesystem.info(url))["type"] == "file")
+        except FileNotFoundError:
+            return False
     return os.path.exists(local_path(url)) and not os.path.isdir(local_path(url))
 
 
@@ -176,13 +180,17 @@ def fetch(url: str, path: str) -> None:
     """Copy a file to a local path.
 
     Raises:
-        StorageError: it is not there or cannot be read.
+        StorageError: it is not there or cannot be read, or the path cannot be written.
     """
     try:
-        with open(path, "wb") as file:
-            file.write(read_bytes(url))
-    except OSError as error:
+        data = read_bytes(url)
+    except FileNotFoundError as error:
         raise storage_error(url, error) from error
+    try:
+        with open(path, "wb") as file:
+            file.write(data)
+    except OSError as error:
+        raise storage_error(path, error) from error
 
 
 @contextmanager

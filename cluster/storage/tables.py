@@ -124,8 +124,8 @@ class Database:
     def open(self, name: str, url: str) -> bool:
         """Make a view of the table that lies at a URL; return whether there is one.
 
-        Columns that a part of it lacks are null there. Columns that pandas wrote for its index are left
-        out.
+        Columns that a part of it lacks are null there, and a column of several types gets one that holds
+        them all. Columns that pandas wrote for its index, with such a name or none, are left out.
 
         Raises:
             StorageError: the bytes are no such table, or cannot be read.
@@ -143,12 +143,13 @@ class Database:
         with ThreadPoolExecutor(objects.NUM_THREADS) as pool:
             list(pool.map(objects.fetch, found, paths))
         with _parsing(url):
-            of_files = [_column_names(path) for path in paths]
-            named = {name.lower(): name for names in of_files for name in names}
-            by_name = any(names != of_files[0] for names in of_files)  # slower, so only where needed
-            wanted = [n for n in named.values() if not re.fullmatch(r"__index_level_\d+__", n)]
+            schemas = [_schema(path) for path in paths]
+            named = {name.lower(): name for schema in schemas for name in schema.names}
+            # Else the first part's types hold, and 1.5 becomes an integer. Slower, so only where needed.
+            by_name = any(not schema.equals(schemas[0]) for schema in schemas)
+            wanted = [n for n in named.values() if n and not re.fullmatch(r"__index_level_\d+__", n)]
             columns = ", ".join(map(quoted, wanted))
-            listed = ", ".join(f"'{path}'" for path in paths)  # of our own folder: nothing to escape
+            listed = ", ".join(map(_sql_text, paths))
             self._rows(
                 f"create or replace view {name} as select {columns} "
                 f"from read_parquet([{listed}], union_by_name = {by_name})"
@@ -161,23 +162,21 @@ class Database:
     def write(self, sql: str, url: str) -> None:
         """Write the result of a query as one Parquet file, put whole."""
         with objects.file_to_put(url) as path:
-            escaped = path.replace("'", "''")
-            self._rows(f"copy ({sql}) to '{escaped}' (format parquet, compression zstd)")
+            options = "format parquet, compression zstd, use_tmp_file false"
+            self._rows(f"copy ({sql}) to {_sql_text(path)} ({options})")
 
-    def write_blocks(self, sql: str, url_prefix: str, rows_per_block: int) -> list[str]:
-        """Write the result of a query as Parquet files of so many rows each; return their URLs.
+    def write_blocks(self, sql: str, url_prefix: str, rows_per_block: int) -> Iterator[str]:
+        """Write the result of a query as Parquet files of so many rows each; yield the URL of each.
 
         Args:
             sql: the query.
             url_prefix: what the URLs begin with, before -000000.parquet.
             rows_per_block: rows of each file but the last.
         """
-        written = []
         for number, table in enumerate(self._arrow(sql, rows_per_block)):
             url = f"{url_prefix}-{number:06d}.parquet"
             objects.put_bytes(url, _as_parquet(table))
-            written.append(url)
-        return written
+            yield url
 
     def _rows(self, sql: str, values: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
         with _one_line_errors():
@@ -197,6 +196,11 @@ class Database:
 def quoted(name: str) -> str:
     """Return a name as SQL takes it, whatever letters it holds."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def _sql_text(text: str) -> str:
+    """Return a text as an SQL literal."""
+    return "'" + text.replace("'", "''") + "'"
 
 
 def read_table(url: str) -> pd.DataFrame | None:
@@ -267,18 +271,21 @@ def _parse_csv(data: bytes) -> pa.Table:
     names = pyarrow.csv.open_csv(io.BytesIO(data)).schema.names
     _refuse_equal_names(names)
     text = {name: pa.string() for name in names if name.endswith(("id", "url", "etag"))}
-    options = pyarrow.csv.ConvertOptions(column_types=text, strings_can_be_null=False)
+    options = pyarrow.csv.ConvertOptions(
+        column_types=text, strings_can_be_null=False, include_columns=[name for name in names if name]
+    )
     return pyarrow.csv.read_csv(io.BytesIO(data), convert_options=options)
 
 
-def _column_names(path: str) -> list[str]:
+def _schema(path: str) -> pa.Schema:
+    """Return the columns of a Parquet file, whose names SQL can tell apart."""
     file = pyarrow.parquet.ParquetFile(path)
     described = base64.b64decode((file.metadata.metadata or {}).get(b"ARROW:schema", b""))
     if b"ARROW:extension:name" in described:  # Ray would unpickle its own
         raise ValueError("a column is of an Arrow extension type; numbers and text are read")
-    names: list[str] = file.schema_arrow.names
-    _refuse_equal_names(names)
-    return names
+    schema: pa.Schema = file.schema_arrow
+    _refuse_equal_names(schema.names)
+    return schema
 
 
 def _refuse_equal_names(names: Iterable[str]) -> None:
@@ -318,6 +325,10 @@ def _one_line_errors() -> Iterator[None]:
         ) from error
     except duckdb.Error as error:
         raise StorageError(
-            f"the tables can't be processed ({one_line(error)[:300]}), expected columns whose types fit "
-            "each other: look at the columns of the index"
+            f"the tables can't be processed ({one_line(error)[:300]}), expected complete Parquet files, "
+            "and columns whose types fit each other: look at the columns of the index"
         ) from error
+    except RuntimeError as error:
+        if "interrupted" in str(error).lower():  # how DuckDB reports Ctrl-C
+            raise KeyboardInterrupt from error
+        raise

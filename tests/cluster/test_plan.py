@@ -1,5 +1,7 @@
 """What a run leaves out: what the ledger holds of the present sources and fingerprint."""
 
+import random
+
 import numpy as np
 import pytest
 
@@ -150,3 +152,51 @@ def test_a_different_setting_is_named_and_worker_settings_are_none(bench):
     bench.put_ledger(ledger_row("a", fingerprint="G"))
     with pytest.raises(ValueError, match="attributes are gone"):
         check_fingerprint(database, None, present, "o")
+
+
+def planned(index, rows, digest, limit, again):
+    """Return the names to fuse, to revoke and gone, by the rules of docs and ledger, in plain Python."""
+    latest = {}
+    for row in sorted(rows, key=lambda row: row["recorded_at"]):
+        latest[row["pair_id"]] = row
+    source = dict(index)
+
+    def is_done(name):
+        row = latest.get(name, {"status": ""})
+        made_of = (row.get("fingerprint"), row.get("ir_etag"))
+        return row["status"] in ("fused", "rejected") and made_of == (digest, source.get(name))
+
+    def is_tried_again(name):
+        row = latest[name]
+        return row["status"] == "rejected" if again else row["reason"] in plans.RETRIED
+
+    todo = [name for name, _ in index[:limit] if not is_done(name) or is_tried_again(name)]
+    revoked = [
+        name for name, row in latest.items()
+        if name in todo and row["status"] in ("fused", "rejected")
+        and not (is_done(name) and row["reason"] in plans.RETRIED)
+    ]  # fmt: skip
+    kept = ("fused", "lost", "replacing", "pruning")
+    gone = [name for name, row in latest.items() if name not in source and row["status"] in kept]
+    return todo, sorted(revoked), sorted(gone)
+
+
+def test_plans_of_random_indexes_and_ledgers_are_those_of_plain_python(bench):
+    draw = random.Random(0)
+    reasons = {"rejected": ("missing_file", "failed", "truncated", "crashed")}
+    for _ in range(30):
+        names = draw.sample("abcdefgh", draw.randint(1, 8))
+        index = [(name, draw.choice("12")) for name in names]
+        rows = []
+        for time in draw.sample(range(1, 50), draw.randint(1, 20)):
+            status = draw.choice(("fused", "fused", "rejected", "replacing", "pruning", "pruned"))
+            reason = draw.choice(reasons.get(status, ("",)))
+            changed = {"fingerprint": draw.choice("FFG"), "ir_etag": draw.choice("12")}
+            name = draw.choice("abcdefghij")
+            rows.append(ledger_row(name, status, reason, recorded_at=float(time), **changed))
+        limit, again = draw.choice((None, draw.randint(1, 9))), draw.random() < 0.3
+        bench.put_ledger(*rows)
+        bench.put_index(*names, etag=[etag for _, etag in index])
+        make_plan(bench, limit, retry_rejected=again)
+        found = tuple(bench.names(table) for table in ("todo", "to_revoke", "gone"))
+        assert found == planned(index, rows, "F", limit, again), (index, rows, limit, again)

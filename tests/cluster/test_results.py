@@ -95,10 +95,17 @@ def test_a_carried_column_may_come_go_and_widen_while_pairs_leave(bench):
     assert list(table["pair_id"]) == ["a", "b"] and list(table["ir_url"]) == ["i", ""]
 
 
+def test_a_column_that_was_empty_may_become_text_while_pairs_leave(bench):
+    bench.put_ledger(ledger_row("a"), ledger_row("b"))
+    table_of(bench, "a", "b", note=pd.Series([None, None], dtype="object"))
+    table = table_of(bench, "a", note="fog")
+    assert table["note"][0] == "fog" and pd.isna(table["note"][1])
+
+
 def test_no_table_holds_what_may_be_secret_in_a_url(bench):
     bench.put_ledger(ledger_row("a"), ledger_row("b", "rejected", "empty"))
-    secret = ["s3://key:secret@bucket/a.png", "s3://bucket/b.png?token=secret"]
+    secret = ["s3://key:secret@bucket/a\n.png", "s3://bucket/b\n.png?token=secret"]
     metrics = table_of(bench, "a", "b", ir_url=secret)
-    assert list(metrics["ir_url"]) == ["s3://bucket/a.png"]
+    assert list(metrics["ir_url"]) == ["s3://bucket/a\n.png"]
     rejected = tables.read_table(f"{bench.folder}/out/rejected.parquet")
-    assert list(rejected["ir_url"]) == ["s3://bucket/b.png"]
+    assert list(rejected["ir_url"]) == ["s3://bucket/b\n.png"]

@@ -85,8 +85,8 @@ def test_rows_come_back_from_the_files_that_tasks_read(root):
     with Database() as database:
         database.add("pairs", frame)
         prefix = urls.join_url(root, "todo")
-        named = database.write_blocks("from pairs order by score, pair_id desc", prefix, 4)
-        assert database.write_blocks("from pairs limit 0", f"{prefix}-none", 4) == []
+        named = list(database.write_blocks("from pairs order by score, pair_id desc", prefix, 4))
+        assert list(database.write_blocks("from pairs limit 0", f"{prefix}-none", 4)) == []
     assert [len(tables.read_blocks([url])) for url in named] == [4, 4, 2]
     expected = frame.sort_values(["score", "pair_id"], ascending=[True, False])
     assert tables.read_blocks(named)["pair_id"].to_pylist() == list(expected["pair_id"])
