@@ -40,7 +40,7 @@ def read_images(row: Mapping[str, Any], *, max_pixels: int) -> PairImages:
     """Read and decode both images of a pair.
 
     Args:
-        row: of the pair index; its ir_url and vis_url are read.
+        row: a row of the pair index; its ir_url and vis_url are read.
         max_pixels: largest height x width that is decoded.
 
     Raises:

@@ -87,9 +87,9 @@ def open_index(
     of UNMATCHED_SCHEMA and only the names that count as rejected pairs.
 
     Args:
-        database: where the tables are made.
-        index_url: of the index, in which relative URLs are below its own folder; None where the pairs are
-            those of two prefixes.
+        database: receives the tables.
+        index_url: URL of the index; relative URLs in it are below its own folder. None where the pairs
+            are those of two prefixes.
         ir_url: prefix of the infrared images, where there is no index.
         vis_url: prefix of the visible images, where there is no index.
         partition: (k, n): only the names that are in the k-th, from 1, of n parts.

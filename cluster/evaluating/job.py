@@ -37,6 +37,7 @@ SCORE_COLUMNS = {
 }  # fmt: skip
 PROBLEM_COLUMNS = dict.fromkeys(("method", "pair_id", "set", "reason", "detail"), "str")
 PAIRS_PER_BLOCK = 8
+"""Least number of pairs that one task scores."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Evaluation:
     text: str
     """The tables of means as a terminal shows them."""
     urls: dict[str, str]
-    """What was written."""
+    """URLs of the tables and of the record that were written, by name."""
     problem: str
     """Why the job must not count as a success; empty where it may."""
 
@@ -98,8 +99,8 @@ def _find_images(
     """Return by pair and method where the fused image is, and a row for each that is not as expected.
 
     Args:
-        methods: stores and folders.
-        pairs: of the index.
+        methods: methods whose images are in stores and folders.
+        pairs: rows of the index, with pair_id and set.
         limited: whether the index has more pairs, so that others' images are no surprise.
     """
     sets: dict[str, str] = dict(zip(pairs["pair_id"], pairs["set"], strict=True))

@@ -61,8 +61,8 @@ class Lease:
         """Take nothing yet.
 
         Args:
-            output_url: of the output.
-            log: of the run that will hold it.
+            output_url: URL of the output.
+            log: log of the run that will hold the lease.
             partition: (k, n) for a run over the k-th of n partitions, None for one over everything.
             wait: whether to wait for a run that holds the lease; else that is an error.
         """

@@ -95,7 +95,7 @@ class Ledger:
         """Make the view `ledger` of all rows and the table `latest` of PLANNED for every pair.
 
         Args:
-            database: where they are made.
+            database: receives the view and the table.
             partition: (k, n) where only the pairs of that partition are the run's; None for all.
 
         Raises:
@@ -146,9 +146,9 @@ class Ledger:
         """Put a row of a status for every pair of a table, all in one part.
 
         Args:
-            database: where the table is.
-            table: has the columns PLANNED.
-            status: of the new rows.
+            database: holds the table.
+            table: name of a table with the columns PLANNED.
+            status: status of the new rows.
         """
         self.flush()
         if not database.first(f"select count(*) from {table}")[0]:

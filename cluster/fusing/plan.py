@@ -98,10 +98,10 @@ def check_fingerprint(
     """Raise ValueError where the output was made under another fingerprint, naming the fields.
 
     Args:
-        database: with the table `latest` of the ledger.
+        database: holds the table `latest` of the ledger.
         stored: the store's root attributes, None where there is no store.
-        present: of this run.
-        output_url: for the message.
+        present: fingerprint of the present run.
+        output_url: URL of the output, named in the message.
     """
     before = (stored or {}).get("fingerprint")
     if before is None:
@@ -156,8 +156,8 @@ def make_plan(
     """Subtract the ledger from the index, and leave the tables that `Plan` describes.
 
     Args:
-        database: with the tables of `open_index` and `Ledger.load`.
-        digest: of the present fingerprint.
+        database: holds the tables that `open_index` and `Ledger.load` make.
+        digest: digest of the present fingerprint.
         limit: only the first this many pairs are part of the run.
         retry_rejected: whether pairs that were rejected are tried again, whatever the reason.
     """

@@ -46,7 +46,7 @@ def make_preview(
 
     Args:
         pairs: pair_id, zarr_path, ir_url and vis_url.
-        store_url: where the fused arrays are.
+        store_url: URL of the store of fused arrays.
         range_policy: how sources become grey levels.
         max_pixels: as in `decode_image`.
     """

@@ -43,7 +43,7 @@ def write_tables(database: Database, output: Output) -> None:
     pruned, each with the fingerprint that it was made under. URLs are written without what may be secret.
 
     Args:
-        database: with the tables of `make_plan`, made of the whole index and the whole ledger.
+        database: holds the tables that `make_plan` leaves, made of the whole index and the whole ledger.
         output: whose tables are replaced.
 
     Raises:

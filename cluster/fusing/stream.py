@@ -61,12 +61,12 @@ def fused(
     """Send the pairs of the table `todo` through the three steps; yield ledger rows as they come.
 
     Args:
-        database: with the tables of `make_plan`.
-        config: of the run.
-        output: whose store gets the pixels.
-        run_id: of the run.
-        fingerprint: of the run.
-        cluster_cpus: CPUs of the cluster that this process has joined.
+        database: holds the tables that `make_plan` leaves.
+        config: configuration of the run.
+        output: URLs of the output, whose store receives the pixels.
+        run_id: name of the run, in the URLs of the rows that wait.
+        fingerprint: fingerprint of the run, which every ledger row bears.
+        cluster_cpus: number of CPUs of the cluster that this process has joined.
     """
     read_options, fuse_options, write_options = _step_options(config, output, fingerprint)
     columns = ", ".join((*SOURCE, *URLS))

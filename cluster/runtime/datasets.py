@@ -36,13 +36,13 @@ def dataset_of(
     the driver nor Ray's store holds them.
 
     Args:
-        database: that answers the query.
+        database: the database that answers the query.
         query: SQL; the order of its rows is that of the dataset.
         url_prefix: what the files' URLs begin with, in a place that every worker reaches.
         least_per_block: rows of a block where there are enough.
-        num_workers: that work on the rows, by default as many as the cluster has CPUs.
-        task_options: Ray's, of the `map` or `flat_map` that follows: with equal ones Ray Data does it and
-            the reading of a file in one task.
+        num_workers: number of processes that work on the rows, by default the cluster's CPUs.
+        task_options: Ray's options of the `map` or `flat_map` that follows: with equal ones Ray Data does
+            that and the reading of a file in one task.
     """
     (num_rows,) = database.first(f"select count(*) from ({query})")
     most = most_blocks(num_workers or int(ray.cluster_resources().get("CPU", 1)))

@@ -1,4 +1,4 @@
-"""Starts or joins Ray, sees to it that the workers find this package, and hands rows over.
+"""Starts or joins Ray, and sees to it that the workers find this package.
 
 A Ray that is started here is this user's alone (docs/security.md): it listens on loopback, asks for a
 token, and keeps its files in a folder that nobody else enters.

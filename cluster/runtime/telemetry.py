@@ -25,8 +25,8 @@ class RunMetrics:
 
         Args:
             run_id: a tag of every metric.
-            num_windows: that the run will do.
-            num_actors: that hold the network.
+            num_windows: number of windows that the run will do.
+            num_actors: number of actors that hold the network.
         """
         tags = {"run_id": run_id}
 

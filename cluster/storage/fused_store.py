@@ -95,10 +95,10 @@ def write_fused(
     twice leaves the same.
 
     Args:
-        store_url: of the store.
+        store_url: URL of the store.
         zarr_path: as of `escape_pair_id`.
         pixels: (H, W) or (H, W, bands).
-        attributes: of the group.
+        attributes: attributes of the group.
     """
     height, width, *bands = pixels.shape
     shard = (-(-height // CHUNK) * CHUNK, -(-width // CHUNK) * CHUNK, *bands)

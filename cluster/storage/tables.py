@@ -90,9 +90,9 @@ class Database:
         for table in self._arrow(sql, ROWS_AT_ONCE):
             yield table.to_pylist()
 
-    def columns(self, sql: str, **values: Any) -> dict[str, str]:
+    def columns(self, sql: str) -> dict[str, str]:
         """Return the names of a query's columns and their SQL types, in order."""
-        return {name: kind for name, kind, *_ in self._rows(f"describe {sql}", values)}
+        return {name: kind for name, kind, *_ in self._rows(f"describe {sql}")}
 
     def add(self, name: str, rows: pd.DataFrame | pa.Table) -> None:
         """Make a table of rows in memory."""
@@ -108,7 +108,7 @@ class Database:
         """Make a table of rows that come one by one, of which few are held at a time.
 
         Args:
-            name: of the table.
+            name: name of the table.
             columns: the type of each column by its name: str, int64 or float64.
             rows: the columns' values, in their order.
         """
@@ -133,12 +133,12 @@ class Database:
         found = _table_files(url)
         if not found:
             return False
-        folder = os.path.join(self._folder.name, str(next(self._numbers)))
-        os.mkdir(folder)
         if found[0].endswith(".csv"):
             with _parsing(url):
                 self.add(name, _parse_csv(objects.read_bytes(found[0])))
             return True
+        folder = os.path.join(self._folder.name, str(next(self._numbers)))
+        os.mkdir(folder)
         paths = [os.path.join(folder, f"{number}.parquet") for number in range(len(found))]
         with ThreadPoolExecutor(objects.NUM_THREADS) as pool:
             list(pool.map(objects.fetch, found, paths))
@@ -150,10 +150,11 @@ class Database:
             wanted = [n for n in named.values() if n and not re.fullmatch(r"__index_level_\d+__", n)]
             columns = ", ".join(map(quoted, wanted))
             listed = ", ".join(map(_sql_text, paths))
-            self._rows(
+            # Not by `_rows`, whose errors do not name the table.
+            self._connection.execute(
                 f"create or replace view {name} as select {columns} "
                 f"from read_parquet([{listed}], union_by_name = {by_name})"
-            )
+            ).fetchall()
         if name in self._copies:
             shutil.rmtree(self._copies[name])
         self._copies[name] = folder
@@ -235,7 +236,7 @@ def write_rows(url: str, rows: list[Row], columns: dict[str, str]) -> None:
     """Write rows as one Parquet file with exactly these columns, put whole.
 
     Args:
-        url: of the file.
+        url: URL of the file.
         rows: each with a value for every column.
         columns: the type of each column by its name: str, int64 or float64.
     """

@@ -33,8 +33,8 @@ def parse_config(name: str, description: str, config_class: type[C], arguments: 
     """Return the config of a command line; exit with 2 and one line on stderr where it is wrong.
 
     Args:
-        name: of the job, which begins every line on stderr.
-        description: of the job, first in the help.
+        name: name of the job, which begins every line on stderr.
+        description: what the job does, printed first in the help.
         config_class: dataclass whose fields are the options.
         arguments: words of the command line; None takes those of the process.
     """
@@ -61,8 +61,8 @@ def run(
     """Parse the command line, call the job and return its exit code, with one line on stderr if not 0.
 
     Args:
-        name: of the job, which begins that line.
-        parse_arguments: of the job.
+        name: name of the job, which begins that line.
+        parse_arguments: makes the job's config of the words of its command line.
         call: does the job; returns why it must not count as a success, or an empty text.
         arguments: words of the command line; None takes those of the process.
     """

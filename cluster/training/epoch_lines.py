@@ -51,7 +51,7 @@ def print_new_epochs(rows: Iterable[Mapping[str, Any]], last_epoch: int) -> None
     A restarted worker sends the epoch that it goes on from once more.
 
     Args:
-        rows: of the history, as they come.
+        rows: rows of the history, in the order in which they come.
         last_epoch: number of the last epoch that is not printed any more.
     """
     for row in rows:
