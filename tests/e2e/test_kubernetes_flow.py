@@ -107,7 +107,7 @@ def test_the_smoke_job_completes_though_its_only_fuser_goes_and_another_comes(tm
     assert sorted(read_metrics(output)["pair_id"]) == sorted(pairs)
     steps = [place for place in placed if place[1] and any(step in place[0] for step in CPU_STEPS)]
     assert len(steps) >= 2, placed
-    reading = {name for name, _ in placed if "unpack_rows" in name}
+    reading = {name for name, _ in placed if "_read_blocks" in name}
     assert reading and all("read_window" in name for name in reading), reading  # one task does both
     assert not [step for step in steps if step[1] in with_gpu], steps
     assert len(with_gpu) == 2
