@@ -25,9 +25,9 @@ demo: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest -m "not slow"
 
-# What needs no Ray.
+# What needs neither Ray nor object storage.
 test-fast: $(READY)
-	$(BIN)/python -m pytest -m "not ray and not own_ray and not slow"
+	$(BIN)/python -m pytest -m "not ray and not own_ray and not s3 and not slow"
 
 # Everything: also what is killed in more ways, storage that fails, Kubernetes, each reference value.
 test-all: $(READY)

@@ -3,9 +3,12 @@
 import subprocess
 import sys
 
+import pytest
+
 from tests.conftest import REPO_ROOT
 
 
+@pytest.mark.slow
 def test_an_actor_takes_no_more_than_foretold_and_most_of_it():
     command = [sys.executable, str(REPO_ROOT / "benchmarks/memory.py"), "--sides", "768x1024"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
