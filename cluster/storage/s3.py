@@ -105,7 +105,8 @@ def guarded(url: str, call: Callable[[fsspec.AbstractFileSystem], T]) -> T:
     except FileNotFoundError as error:
         if "bucket" in str(error).lower():
             raise storage_error(url, error) from error
-        raise
+        # Some stores answer without a text, and then the error by itself says "None".
+        raise FileNotFoundError(errno.ENOENT, "no such object", redact_url(url)) from error
     # Each store's library raises its own errors, botocore's share no base with OSError.
     except Exception as error:
         raise storage_error(url, error) from error

@@ -34,7 +34,7 @@ def test_what_was_put_is_read_listed_and_deleted(root):
     objects.delete(files[0].url)
     assert not objects.exists(files[0].url)
     assert objects.exists(files[1].url)
-    with pytest.raises(FileNotFoundError, match=r"root/a\.png|key does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"root/a\.png"):
         objects.read_bytes(files[0].url)
 
 
@@ -194,7 +194,7 @@ def test_deleting_a_pair_leaves_the_pairs_below_and_beside_it(where, tmp_path, r
         fused_store.write_fused(store, name, pixels, {})
     fused_store.delete_fused(store, "a")
     assert sorted(fused_store.list_fused(store)) == ["a/b", "a/b.c"]
-    with pytest.raises(FileNotFoundError, match=r"a/fused/zarr\.json|key does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"a/fused/zarr\.json"):
         fused_store.read_fused(store, "a")
     fused_store.delete_fused(store, "a/b")
     np.testing.assert_array_equal(fused_store.read_fused(store, "a/b.c"), pixels)
