@@ -26,6 +26,7 @@ from dmnet_core.checkpoint import load_checkpoint
 from dmnet_core.inference import fuse
 from dmnet_core.model import DMNet
 from dmnet_core.model.config import DMNetConfig
+from dmnet_core.prepare import Reading
 
 
 def peak_bytes():
@@ -41,7 +42,7 @@ def fuser(preset):
     checkpoint = load_checkpoint()
     step = FuseWindows(
         checkpoint_url=None, digest=checkpoint.digest, device="cpu", num_threads=2,
-        range_policy="auto", output_dtype="uint8", precision="fp32", seed=0,
+        reading=Reading(), output_dtype="uint8", precision="fp32", seed=0,
     )  # fmt: skip
 
     def run(height, width):

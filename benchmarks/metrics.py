@@ -18,8 +18,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from dmnet_core import metrics  # noqa: E402
-from dmnet_core.inference import prepare_pair  # noqa: E402
 from dmnet_core.levels import to_levels  # noqa: E402
+from dmnet_core.prepare import prepare_pair  # noqa: E402
 from dmnet_core.synthetic import render_scene  # noqa: E402
 
 SINGLE = {

@@ -16,9 +16,10 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from dmnet_core.inference import fuse_prepared, prepare_pair  # noqa: E402
+from dmnet_core.inference import fuse_prepared  # noqa: E402
 from dmnet_core.losses import LossWeights, NoiseDraw, StageLoss  # noqa: E402
 from dmnet_core.model import DMNet, DMNetConfig  # noqa: E402
+from dmnet_core.prepare import prepare_pair  # noqa: E402
 from dmnet_core.synthetic import render_scene  # noqa: E402
 
 

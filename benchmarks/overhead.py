@@ -24,7 +24,7 @@ from cluster.archive.pair_index import load_index  # noqa: E402
 from cluster.fusing.config import FuseConfig  # noqa: E402
 from cluster.storage import tables  # noqa: E402
 from dmnet_core.checkpoint import load_checkpoint  # noqa: E402
-from dmnet_core.inference import fuse_prepared, prepare_pair  # noqa: E402
+from dmnet_core.inference import fuse_prepared  # noqa: E402
 from dmnet_core.levels import to_levels  # noqa: E402
 from dmnet_core.metrics import fusion_metrics  # noqa: E402
 
@@ -53,8 +53,7 @@ def bare_seconds(index):
 
 def decoded_pair(row):
     """Return the pair's id and its prepared images."""
-    images = read_images(row._asdict(), max_pixels=MAX_PIXELS)
-    return row.pair_id, prepare_pair(images.ir, images.vis)
+    return row.pair_id, read_images(row._asdict(), max_pixels=MAX_PIXELS).prepared()
 
 
 def job_seconds(arguments):

@@ -159,10 +159,11 @@ def measure(given):
     from cluster.fusing.steps.write import write_window
     from cluster.storage.fused_store import escape_pair_id
     from dmnet_core.checkpoint import load_checkpoint
+    from dmnet_core.prepare import Reading
 
     fuse = FuseWindows(
         checkpoint_url=None, digest=load_checkpoint().digest, device="cpu", num_threads=given.threads,
-        range_policy="auto", output_dtype="uint8", precision="fp32", seed=0,
+        reading=Reading(), output_dtype="uint8", precision="fp32", seed=0,
     )  # fmt: skip
     index = load_index(None, given.ir, given.vis)[0].head(given.limit)
     samples, num_bytes = [], 0

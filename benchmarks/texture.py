@@ -8,7 +8,7 @@ Two numbers, means over the pairs:
     hot     mean level of the fused image over the infrared's, in the hundredth of pixels that are
             brightest in the infrared, where they are brighter there than in the visible
 
---range takes the sources as a run with the same option gave them to the network; without it as `auto`
+--range takes the sources as a run with this --ir-range and --vis-range gave them; without it as `auto`
 does, 8-bit files as they are.
 """
 
@@ -26,7 +26,7 @@ from cluster.archive.pair_index import load_index
 from cluster.storage import fused_store, urls
 from cluster.training.crops import read_pair
 from dmnet_core.inference import fused_luminance
-from dmnet_core.ranges import check_range_policy
+from dmnet_core.prepare import Reading
 
 LAPLACIAN = torch.tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]])[None, None]
 
@@ -54,10 +54,10 @@ def main() -> None:
     parser.add_argument("--fused", required=True, help="an output of fuse_archive.py")
     parser.add_argument("--range", default="auto", help="of the sources, as for fuse_archive.py (auto)")
     given = parser.parse_args()
-    check_range_policy(given.range)
+    reading = Reading(given.range, given.range)
     rows = {}
     for _, row in load_index(given.index)[0].iterrows():
-        pair = read_pair(row, given.range)
+        pair = read_pair(row, reading)
         place = fused_store.escape_pair_id(row["pair_id"])
         fused = fused_store.read_fused(urls.join_url(given.fused, "fused.zarr"), place)
         rows[row["pair_id"]] = measure(pair.ir, pair.vis, fused_luminance(fused))

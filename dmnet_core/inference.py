@@ -4,13 +4,11 @@
     from dmnet_core.inference import fuse
     fused = fuse(load_checkpoint().model, ir, vis)
 
-Flow: `prepare_pair` (range, luminance, chroma) -> `fuse_prepared` or `fuse_and_score` (pad, network,
-cut) -> `finish` (restore chroma, output type). `fuse` does all three for one pair.
+Flow: `prepare_pair` of dmnet_core.prepare (no data, range, luminance, chroma) -> `fuse_prepared` or
+`fuse_and_score` (pad, network, cut) -> `finish` (restore chroma, output type). `fuse` does all three.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,94 +16,19 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dmnet_core.color import rgb_to_chroma, rgb_to_y, to_rgb
+from dmnet_core.color import rgb_to_y, to_rgb
 from dmnet_core.levels import to_levels
 from dmnet_core.metrics import fusion_metrics
 from dmnet_core.model import DMNet
 from dmnet_core.model.config import DMNetConfig
 from dmnet_core.noise import pair_key, position_noise
+from dmnet_core.prepare import DEFAULT, Float, PreparedPair, Reading, prepare_pair
 from dmnet_core.ranges import from_unit, to_unit, value_range
 
-MIN_SIDE = 8
 NUM_PEAK_MAPS = 20
 """Number of feature maps of the autoencoder, and as many of the U-Net, in memory at the peak. Measured:
 at most 18.5 with `compact` and 16.3 with `paper`, less for large images (benchmarks/memory.py)."""
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
-Float = NDArray[np.float32]
-
-
-class SizeMismatch(ValueError):
-    """The infrared and the visible image differ in height or width."""
-
-    reason = "size_mismatch"
-    """Code of the reason in a table of rejected pairs."""
-
-
-class TooSmall(ValueError):
-    """An image is less than MIN_SIDE pixels high or wide."""
-
-    reason = "too_small"
-    """Code of the reason in a table of rejected pairs."""
-
-
-class NoFinitePixels(ValueError):
-    """An image has no finite pixel."""
-
-    reason = "no_finite_pixels"
-    """Code of the reason in a table of rejected pairs."""
-
-
-@dataclass(frozen=True)
-class PreparedPair:
-    """One pair in the form that the network takes."""
-
-    ir: Float
-    """(H, W) infrared luminance in [0, 1]."""
-    vis: Float
-    """(H, W) visible luminance in [0, 1]."""
-    chroma: Float | None
-    """(H, W, 2) Cb and Cr of the visible image; None where it is grey."""
-    ir_range: tuple[float, float]
-    """Infrared source values that were mapped to 0 and to 1."""
-    vis_range: tuple[float, float]
-    """Visible source values that were mapped to 0 and to 1."""
-
-
-def prepare_pair(
-    ir: NDArray[np.generic], vis: NDArray[np.generic], range_policy: str = "auto"
-) -> PreparedPair:
-    """Convert a pair to luminance in [0, 1]; of a colour infrared image only the luminance is used.
-
-    Args:
-        ir: (H, W), (H, W, 1) or (H, W, 3), any real type.
-        vis: the same height and width, with one or three channels too.
-        range_policy: how source values are mapped to [0, 1]; see dmnet_core.ranges.
-
-    Raises:
-        SizeMismatch: the images differ in height or width.
-        TooSmall: an image is less than MIN_SIDE pixels high or wide.
-        NoFinitePixels: an image has no finite pixel.
-        ValueError: an image has another number of axes or channels, or the policy is unknown.
-    """
-    if ir.shape[:2] != vis.shape[:2]:
-        raise SizeMismatch(
-            f"infrared is {ir.shape[0]} x {ir.shape[1]} px and visible is {vis.shape[0]} x "
-            f"{vis.shape[1]} px (height x width), expected one size: register or resample the pair"
-        )
-    if min(ir.shape[:2]) < MIN_SIDE:
-        raise TooSmall(
-            f"the images are {ir.shape[0]} x {ir.shape[1]} px (height x width), expected at least "
-            f"{MIN_SIDE} x {MIN_SIDE}"
-        )
-    ir_unit, ir_range = _unit(ir, "infrared", range_policy)
-    vis_unit, vis_range = _unit(vis, "visible", range_policy)
-    ir_y = rgb_to_y(ir_unit) if ir_unit.ndim == 3 else ir_unit
-    if vis_unit.ndim == 2:
-        return PreparedPair(ir_y, vis_unit, None, ir_range, vis_range)
-    vis_y = rgb_to_y(vis_unit)
-    grey = bool((vis_unit == vis_unit[..., :1]).all())
-    chroma = None if grey else rgb_to_chroma(vis_unit, vis_y)
-    return PreparedPair(ir_y, vis_y, chroma, ir_range, vis_range)
 
 
 def fuse_prepared(
@@ -143,6 +66,7 @@ def fuse_and_score(
     """Fuse pairs of one size and compute their metrics; nothing leaves the device in between.
 
     The metrics are those of an 8-bit result: `fusion_metrics` rounds all images to integer grey levels.
+    Pixels without data on either side take no part in them.
 
     Args:
         model: as in `fuse_prepared`, and so are pairs, pair_ids, seed and precision.
@@ -157,7 +81,7 @@ def fuse_and_score(
     ir, vis = _on_device(model, pairs)
     fused = _fused_maps(model, ir, vis, pair_ids, seed, precision)
     with torch.inference_mode():
-        metrics = fusion_metrics(to_levels(ir), to_levels(vis), to_levels(fused))
+        metrics = fusion_metrics(to_levels(ir), to_levels(vis), to_levels(fused), _masks(pairs, ir))
     return _arrays(fused), metrics
 
 
@@ -169,6 +93,15 @@ def _on_device(model: DMNet, pairs: list[PreparedPair]) -> tuple[Tensor, Tensor]
         for images in ([pair.ir for pair in pairs], [pair.vis for pair in pairs])
     )
     return ir, vis
+
+
+def _masks(pairs: list[PreparedPair], like: Tensor) -> Tensor | None:
+    """Return (B, 1, H, W) bool, True where both images have data; None where all have it everywhere."""
+    masks = [pair.valid for pair in pairs]
+    if all(mask is None for mask in masks):
+        return None
+    whole = np.ones(like.shape[2:], bool)
+    return torch.from_numpy(np.stack([whole if m is None else m for m in masks]))[:, None].to(like.device)
 
 
 def _fused_maps(
@@ -214,19 +147,23 @@ def memory_bytes(config: DMNetConfig, num_pixels: int) -> int:
 
 
 def finish(
-    luminance: Float, chroma: Float | None, output_dtype: str = "uint8"
+    luminance: Float, pair: PreparedPair, output_dtype: str = "uint8"
 ) -> NDArray[np.generic]:
-    """Restore the chroma and convert to an output type.
+    """Restore the chroma and convert to an output type; pixels without data in both images become 0.
 
     Args:
-        luminance: (H, W) float32 in [0, 1].
-        chroma: (H, W, 2) Cb and Cr, or None for a grey image.
+        luminance: (H, W) float32 in [0, 1], the fused one.
+        pair: the pair that it was fused from.
         output_dtype: uint8, uint16 or float32; see `ranges.from_unit`.
 
     Returns:
-        (H, W), or (H, W, 3) with chroma, in the output type.
+        (H, W), or (H, W, 3) where the pair has chroma, in the output type.
     """
-    return from_unit(luminance if chroma is None else to_rgb(luminance, chroma), output_dtype)
+    image = luminance if pair.chroma is None else to_rgb(luminance, pair.chroma)
+    if pair.ir_valid is not None and pair.vis_valid is not None:
+        image = image.copy()
+        image[~(pair.ir_valid | pair.vis_valid)] = 0
+    return from_unit(image, output_dtype)
 
 
 def fuse(
@@ -236,32 +173,18 @@ def fuse(
     *,
     pair_id: str = "",
     seed: int = 0,
-    range_policy: str = "auto",
+    reading: Reading = DEFAULT,
     output_dtype: str = "uint8",
     precision: str = "fp32",
 ) -> NDArray[np.generic]:
-    """Fuse one pair of arrays; return (H, W), or (H, W, 3) where the visible image has colour.
+    """Fuse one pair of arrays; return (H, W), or (H, W, 3) where the image that gives it has colour.
 
-    Arguments and errors are those of `prepare_pair`, `fuse_prepared` and `finish`.
+    Arguments and errors are those of `prepare_pair`, `fuse_prepared` and `finish`. Images of Pillow are
+    given as numpy.asarray(image.convert("RGB")), tensors as tensor.permute(1, 2, 0).numpy().
     """
-    pair = prepare_pair(ir, vis, range_policy)
+    pair = prepare_pair(ir, vis, reading)
     fused = fuse_prepared(model, [pair], pair_ids=[pair_id], seed=seed, precision=precision)
-    return finish(fused[0], pair.chroma, output_dtype)
-
-
-def _unit(
-    image: NDArray[np.generic], side: str, policy: str
-) -> tuple[Float, tuple[float, float]]:
-    if image.ndim == 3 and image.shape[2] == 1:
-        image = image[..., 0]
-    if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
-        raise ValueError(
-            f"{side} has shape {image.shape}, expected (H, W), (H, W, 1) or (H, W, 3)"
-        )
-    if not np.isfinite(image).any():
-        raise NoFinitePixels(f"{side} has no finite pixel, expected numbers: check the sensor's file")
-    limits = value_range(image, policy)
-    return to_unit(image, *limits), limits
+    return finish(fused[0], pair, output_dtype)
 
 
 def fused_luminance(image: NDArray[np.generic], stretch: str = "none") -> Float:

@@ -1,4 +1,4 @@
-"""How source values map to [0, 1], and back to an output type.
+"""How source values map to [0, 1], and back to an output type; and which pixels have no data.
 
 Policies:
     auto         8-bit sources by their type's range, all others by `percentile`
@@ -10,25 +10,41 @@ Policies:
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 PERCENTILES = (0.1, 99.9)
 NAMED_POLICIES = ("auto", "dtype", "minmax", "percentile")
+BORDER_SHARE = 0.001
+"""Least share of the pixels that a border without data covers: as many as a percentile leaves out."""
+GAP_BELOW, GAP_ABOVE = 0.1, 1.0
+"""Least distance of such a border's value from the percentiles of the other pixels, as a share of the
+distance between these: the share of grey levels that the border would cost. More is asked of a bright
+border, since an overexposed sky is as far from all that is not."""
+Mask = NDArray[np.bool_]
 
 
-def check_range_policy(policy: str) -> None:
-    """Raise ValueError where a range policy is none of those that the module docstring lists."""
+def check_range_policy(policy: str, side: str) -> None:
+    """Raise ValueError where the range policy of a side is none that the module docstring lists."""
     if policy not in NAMED_POLICIES:
-        _parse_limits(policy)
+        try:
+            _parse_limits(policy)
+        except ValueError as error:
+            raise ValueError(f"{side} {error}") from None
 
 
-def value_range(image: NDArray[np.generic], policy: str) -> tuple[float, float]:
+def value_range(
+    image: NDArray[np.generic], policy: str, valid: Mask | None = None
+) -> tuple[float, float]:
     """Return the source values that are mapped to 0 and to 1.
 
     Args:
-        image: any shape, unsigned, signed or floating; at least one value must be finite.
-        policy: see the module docstring.
+        image: (H, W) or (H, W, C), unsigned, signed or floating; at least one valid pixel must be finite.
+        policy: see the module docstring. Where the percentiles are equal, the least and the greatest
+            value are taken.
+        valid: (H, W), False where there are no data; None where there are data everywhere.
     """
     if policy == "dtype" or (policy == "auto" and image.dtype == np.uint8):
         if np.issubdtype(image.dtype, np.integer):
@@ -36,12 +52,83 @@ def value_range(image: NDArray[np.generic], policy: str) -> tuple[float, float]:
         return 0.0, 1.0
     if policy not in NAMED_POLICIES:
         return _parse_limits(policy)
-    values = image.astype(np.float64, copy=False)
+    values = (image if valid is None else image[valid]).astype(np.float64, copy=False)
     values = values[np.isfinite(values)]
-    if policy == "minmax":
+    low, high = np.percentile(values, PERCENTILES) if policy != "minmax" else (0.0, 0.0)
+    if low == high:
         return float(values.min()), float(values.max())
-    low, high = np.percentile(values, PERCENTILES)
     return float(low), float(high)
+
+
+def find_border(image: NDArray[np.generic], valid: Mask | None = None) -> Mask | None:
+    """Return the border without data that registering or cutting an image leaves around it.
+
+    Such a border has one value, the least or the greatest of the image, and is connected to the image's
+    edge. It is told from a black or an overexposed sky by what it would cost: it covers BORDER_SHARE of
+    the pixels, and its value lies outside the percentiles of all other pixels, below them by GAP_BELOW or
+    above them by GAP_ABOVE of their distance.
+
+    Args:
+        image: (H, W) or (H, W, C), any real type.
+        valid: (H, W), False where there are no data for another reason; None where there is none.
+
+    Returns:
+        (H, W), True on the border; None where there is none.
+    """
+    values = image.reshape(*image.shape[:2], -1)
+    known = valid
+    if values.dtype.kind == "f":
+        finite = np.isfinite(values).all(axis=2)
+        known = finite if valid is None else finite & valid
+    if known is not None and not known.any():
+        return None
+    found = np.zeros(image.shape[:2], bool)
+    ends = values if known is None else values[known]
+    edges = [values[0], values[-1], values[:, 0], values[:, -1]]
+    for value, sign, least_gap in ((ends.min(), 1, GAP_BELOW), (ends.max(), -1, GAP_ABOVE)):
+        if not any((edge == value).all(axis=1).any() for edge in edges):
+            continue
+        same = (values == value).all(axis=2)
+        others = values[~same if known is None else known & ~same]
+        # first of all others, so that few images need the search for what is connected
+        if same.mean() < BORDER_SHARE or not _is_outside(value, sign, others, least_gap):
+            continue
+        border = _connected_to_edge(same if known is None else same & known)
+        others = values[~border if known is None else known & ~border]
+        if border.mean() >= BORDER_SHARE and _is_outside(value, sign, others, least_gap):
+            found |= border
+    return found if found.any() else None
+
+
+def _is_outside(value: Any, sign: int, others: NDArray[Any], least_gap: float) -> bool:
+    """Return whether a value is below (sign 1) or above (sign -1) other pixels' percentiles by a gap."""
+    if not others.size:
+        return False
+    low, high = np.percentile(others, PERCENTILES)
+    gap = low - float(value) if sign > 0 else float(value) - high
+    return bool(gap > 0 and gap >= least_gap * (high - low))
+
+
+def _connected_to_edge(area: Mask) -> Mask:
+    """Return the part of an area, (H, W), from which the image's edge is reached without leaving it."""
+    reached = np.zeros_like(area)
+    for edge in (np.s_[0], np.s_[-1], np.s_[:, 0], np.s_[:, -1]):
+        reached[edge] = area[edge]
+    before = -1
+    while (count := int(reached.sum())) != before:
+        before = count
+        reached = _along_rows(area, _along_rows(area.T, reached.T).T)
+    return reached
+
+
+def _along_rows(area: Mask, reached: Mask) -> Mask:
+    """Return the runs of an area along its rows that have a reached pixel, (H, W)."""
+    # pixels of one run have seen the same number of pixels that are outside
+    runs = np.cumsum(np.pad(~area, ((0, 0), (1, 0)), constant_values=True).ravel()).reshape(len(area), -1)
+    hit = np.zeros(int(runs[-1, -1]) + 1, bool)
+    hit[runs[:, 1:][reached]] = True
+    along: Mask = area & hit[runs[:, 1:]]
+    return along
 
 
 def to_unit(image: NDArray[np.generic], low: float, high: float) -> NDArray[np.float32]:

@@ -6,6 +6,13 @@ from dataclasses import dataclass
 
 from cluster.text.options import check_options, option
 
+RANGE_POLICIES = (
+    "auto takes 0 and 255 for 8-bit images and percentile for all others, dtype the limits of the "
+    "integer type, minmax the least and the greatest pixel with data, percentile the 0.1 and 99.9 "
+    "percentile of these, and LOW:HIGH the two numbers given, in the unit of the source."
+)
+"""Help of the options that take a policy of dmnet_core.ranges."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class IndexConfig:

@@ -6,24 +6,29 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from cluster.archive.reasons import BadImage, explain
 from cluster.archive.sources.frames import decode_image
+from cluster.archive.sources.image import SourceImage
 from cluster.storage import objects
+from dmnet_core.prepare import DEFAULT, PreparedPair, Reading, prepare_pair
 
 
 @dataclass(frozen=True)
 class PairImages:
     """The decoded images of one pair, as `decode_image` returns them."""
 
-    ir: NDArray[np.generic]
-    """(H, W) or (H, W, 3) infrared pixels."""
-    vis: NDArray[np.generic]
-    """(H, W) or (H, W, 3) visible pixels; they may differ from the infrared ones in size."""
+    ir: SourceImage
+    """Infrared pixels."""
+    vis: SourceImage
+    """Visible pixels; they may differ from the infrared ones in size."""
     num_bytes: int
     """Size of both files together, in bytes."""
+
+    def prepared(self, reading: Reading = DEFAULT) -> PreparedPair:
+        """Return the pair as the network takes it; errors as in `dmnet_core.prepare.prepare_pair`."""
+        return prepare_pair(
+            self.ir.pixels, self.vis.pixels, reading, ir_valid=self.ir.valid, vis_valid=self.vis.valid
+        )
 
 
 class BadPair(BadImage):
@@ -46,7 +51,7 @@ def read_images(row: Mapping[str, Any], *, max_pixels: int) -> PairImages:
     Raises:
         BadPair: an image can't be read, whatever the error was.
     """
-    images: dict[str, NDArray[np.generic]] = {}
+    images: dict[str, SourceImage] = {}
     num_bytes = 0
     for side in ("ir", "vis"):
         try:

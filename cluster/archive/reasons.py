@@ -14,7 +14,9 @@ REASONS = {
     "too_many_pixels": "height x width is over --max-pixels",
     "size_mismatch": "the two sides differ in height or width",
     "too_small": "a side is shorter than 8 pixels",
-    "no_finite_pixels": "an image has no finite value",
+    "no_finite_pixels": "an image has no pixel with data",
+    "no_overlap": "no pixel has data on both sides",
+    "flat_range": "the range of source values leaves one grey level",
     "crashed": "the process ended each time that the pair was read, fused or written",
     "failed": "any other error, named in the detail",
 }
@@ -40,6 +42,6 @@ def explain(error: Exception) -> tuple[str, str]:
     if isinstance(error, FileNotFoundError):
         return "missing_file", "not found, expected the file of the pair index: index again"
     said = " ".join(str(error).split())[:500]
-    if (reason := getattr(error, "reason", None)) in REASONS:  # the errors of dmnet_core.inference
+    if (reason := getattr(error, "reason", None)) in REASONS:  # the errors of dmnet_core.prepare
         return str(reason), said
     return "failed", f"{type(error).__name__}: {said}"

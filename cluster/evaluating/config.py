@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from cluster.archive.config import RANGE_POLICIES
 from cluster.text.options import check_index_name, check_options, option
+
+if TYPE_CHECKING:
+    from dmnet_core.prepare import Reading
 
 REFERENCES = ("average", "max", "laplacian")
 """Names that tables keep for the built-in reference methods."""
@@ -36,12 +41,13 @@ class EvaluateConfig:
         "Score only the first N pairs of the index.",
         "input", default=None, metavar="N", bounds=(1, 2**62), unset="all pairs",
     )
-    range_policy: str = option(
-        "Source values that become 0 and 1, found for each infrared and visible image by itself: auto "
-        "takes 0 and 255 for 8-bit images and percentile for all others, dtype the limits of the "
-        "integer type, minmax the least and the greatest finite pixel, percentile the 0.1 and 99.9 "
-        "percentile, and LOW:HIGH the two numbers given, in the unit of the source.",
-        "input", flag="--range", default="auto", metavar="POLICY",
+    ir_range: str = option(
+        f"Infrared source values that become 0 and 1, found for each image by itself: {RANGE_POLICIES}",
+        "input", default="auto", metavar="POLICY",
+    )
+    vis_range: str = option(
+        f"Visible source values that become 0 and 1, found for each image by itself: {RANGE_POLICIES}",
+        "input", default="auto", metavar="POLICY",
     )
     max_pixels: int = option(
         "Largest image that is decoded, in pixels (height x width). A pair with a larger image has no "
@@ -69,6 +75,13 @@ class EvaluateConfig:
         "scoring", default=1.0, metavar="SHARE", bounds=(0, 1),
     )
     # fmt: on
+
+    @property
+    def reading(self) -> Reading:
+        """How the images of a pair are read."""
+        from dmnet_core.prepare import Reading  # takes NumPy: not before the options are parsed
+
+        return Reading(self.ir_range, self.vis_range)
 
     def __post_init__(self) -> None:
         check_index_name(self.index_url)

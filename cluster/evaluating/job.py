@@ -28,7 +28,6 @@ from cluster.storage.tables import Database
 from cluster.text.units import duration
 from dmnet_core import __version__
 from dmnet_core.metrics import METRICS
-from dmnet_core.ranges import check_range_policy
 
 Row = dict[str, Any]
 SCORE_COLUMNS = {
@@ -60,7 +59,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
     """
     start = time.monotonic()
     config = with_absolute_urls(config)
-    check_range_policy(config.range_policy)
+    _ = config.reading  # its ranges are checked
     pairs, num_unmatched = load_index(config.index_url)
     pairs = pairs.head(config.limit) if config.limit else pairs
     pairs = pairs.assign(set=pairs["set"].astype("str").fillna("") if "set" in pairs else "")
@@ -143,7 +142,7 @@ def _score(config: EvaluateConfig, rows: pd.DataFrame, methods: tuple[Method, ..
     options = {
         "methods": methods,
         "stretch": config.stretch,
-        "range_policy": config.range_policy,
+        "reading": config.reading,
         "max_pixels": config.max_pixels,
     }
     with ray_session(0), Database() as database:

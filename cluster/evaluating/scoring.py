@@ -19,9 +19,10 @@ from cluster.archive.pair import read_images
 from cluster.archive.reasons import explain
 from cluster.archive.sources.frames import decode_image
 from cluster.storage import fused_store, objects
-from dmnet_core.inference import fused_luminance, prepare_pair
+from dmnet_core.inference import fused_luminance
 from dmnet_core.levels import from_levels, to_levels
 from dmnet_core.metrics import METRICS, fusion_metrics
+from dmnet_core.prepare import Reading
 from dmnet_core.references import METHODS
 
 Row = dict[str, Any]
@@ -41,7 +42,7 @@ class Method:
 
 
 def score_pair(
-    row: Row, *, methods: tuple[Method, ...], stretch: str, range_policy: str, max_pixels: int
+    row: Row, *, methods: tuple[Method, ...], stretch: str, reading: Reading, max_pixels: int
 ) -> list[Row]:
     """Score each method's fused image of one pair.
 
@@ -53,7 +54,9 @@ def score_pair(
     locations: dict[str, str] = json.loads(row["locations"])
     start = time.perf_counter()
     try:
-        sources = _sources(row, range_policy, max_pixels)
+        pair = read_images(row, max_pixels=max_pixels).prepared(reading)
+        sources = (_levels(pair.ir), _levels(pair.vis))  # (1, 1, H, W) grey levels
+        valid = None if pair.valid is None else torch.from_numpy(pair.valid)[None, None]
     # The edge of the step: one bad pair must not end the run of a million.
     except Exception as error:
         reason, detail = explain(error)
@@ -77,7 +80,7 @@ def score_pair(
                 )
                 rows.append(_row(row, method, reason="wrong_size", detail=detail))
                 continue
-            values = fusion_metrics(*sources, fused)
+            values = fusion_metrics(*sources, fused, valid)
         except Exception as error:
             reason, detail = explain(error)
             rows.append(_row(row, method, reason=reason, detail=f"fused: {detail}"))
@@ -86,13 +89,6 @@ def score_pair(
         seconds = read_s + time.perf_counter() - start
         rows.append(_row(row, method, size=fused.shape[2:], scores=scores, seconds=seconds))
     return rows
-
-
-def _sources(row: Row, range_policy: str, max_pixels: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return ir and vis as (1, 1, H, W) grey levels."""
-    images = read_images(row, max_pixels=max_pixels)
-    pair = prepare_pair(images.ir, images.vis, range_policy)
-    return _levels(pair.ir), _levels(pair.vis)
 
 
 def _fused(
@@ -109,7 +105,7 @@ def _fused(
     if method.kind == "store":
         image = fused_store.read_fused(method.url, location, max_pixels=max_pixels)
     else:
-        image = decode_image(objects.read_bytes(location), max_pixels=max_pixels)
+        image = decode_image(objects.read_bytes(location), max_pixels=max_pixels).pixels
     return _levels(fused_luminance(image, stretch))
 
 

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from cluster.archive.config import RANGE_POLICIES
 from cluster.text.options import check_index_name, check_options, option
+
+if TYPE_CHECKING:
+    from dmnet_core.prepare import Reading
 
 
 def _partition(text: str) -> tuple[int, int]:
@@ -45,12 +50,13 @@ class FuseConfig:
         "output side by side. The part of a pair follows from its pair_id.",
         "input", default=None, metavar="K/N", parse=_partition, unset="the whole archive",
     )
-    range_policy: str = option(
-        "Source values that become 0 and 1, found for each image by itself: auto takes 0 and 255 for "
-        "8-bit images and percentile for all others, dtype the limits of the integer type, minmax the "
-        "least and the greatest finite pixel, percentile the 0.1 and 99.9 percentile, and LOW:HIGH the "
-        "two numbers given, in the unit of the source.",
-        "input", flag="--range", default="auto", metavar="POLICY",
+    ir_range: str = option(
+        f"Infrared source values that become 0 and 1, found for each image by itself: {RANGE_POLICIES}",
+        "input", default="auto", metavar="POLICY",
+    )
+    vis_range: str = option(
+        f"Visible source values that become 0 and 1, found for each image by itself: {RANGE_POLICIES}",
+        "input", default="auto", metavar="POLICY",
     )
     max_pixels: int = option(
         "Largest image that is decoded, in pixels (height x width). A pair with a larger image is "
@@ -65,6 +71,11 @@ class FuseConfig:
     output_dtype: str = option(
         "Data type of the fused arrays: uint8 (0 to 255), uint16 (0 to 65535) or float32 (0 to 1).",
         "output", flag="--dtype", default="uint8", choices=("uint8", "uint16", "float32"),
+    )
+    colour: str = option(
+        "Image whose colour the fused one gets: auto takes the visible image's, and the infrared one's "
+        "where only that has colour; ir and vis take the named one's, and none gives grey images.",
+        "output", default="auto", choices=("auto", "ir", "vis", "none"),
     )
 
     checkpoint_url: str | None = option(
@@ -134,6 +145,13 @@ class FuseConfig:
         "running", default="text", choices=("text", "json"),
     )
     # fmt: on
+
+    @property
+    def reading(self) -> Reading:
+        """How the images of a pair are read."""
+        from dmnet_core.prepare import Reading  # takes NumPy: not before the options are parsed
+
+        return Reading(self.ir_range, self.vis_range, self.colour)
 
     @property
     def on_cuda(self) -> bool:

@@ -32,7 +32,6 @@ from cluster.text.plain_text import one_line
 from cluster.text.run_log import RunLog
 from dmnet_core import __version__
 from dmnet_core.checkpoint import Checkpoint, load_checkpoint
-from dmnet_core.ranges import check_range_policy
 
 REJECTED_FIELDS = ("pair_id", "reason", "detail")
 
@@ -95,7 +94,7 @@ class _Run:
     def __init__(self, config: FuseConfig, log: RunLog, database: Database) -> None:
         """Check what can be checked before anything is read."""
         self.start = time.monotonic()
-        check_range_policy(config.range_policy)
+        _ = config.reading  # its ranges are checked
         self.config = config
         self.log = log
         self.database = database

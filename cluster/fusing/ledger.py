@@ -48,6 +48,7 @@ COLUMNS = {
     "width": "int64",
     "bands": "int64",
     "dtype": "str",
+    "valid_share": "float64",
     **dict.fromkeys(RANGES, "float64"),
     **dict.fromkeys(METRICS, "float64"),
     "read_bytes": "int64",

@@ -18,7 +18,7 @@ from cluster.storage import fused_store, urls
 from cluster.storage.tables import Database
 from dmnet_core.checkpoint import Checkpoint
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Raise it when the stored arrays or the metrics change for the same input."""
 SEED = 0
 """Seed of DM's noise."""
@@ -82,7 +82,9 @@ def make_fingerprint(checkpoint: Checkpoint, config: FuseConfig) -> Fingerprint:
         "weights": checkpoint.digest,
         "network": checkpoint.model.config.to_dict(),
         "precision": config.precision,
-        "range": config.range_policy,
+        "ir_range": config.ir_range,
+        "vis_range": config.vis_range,
+        "colour": config.colour,
         "dtype": config.output_dtype,
         "max_pixels": config.max_pixels,
         "seed": SEED,

@@ -15,7 +15,7 @@ from cluster.fusing.output import Output
 from cluster.storage import fused_store, objects
 from cluster.storage.tables import Database
 from cluster.text.plain_text import one_line
-from dmnet_core.inference import prepare_pair
+from dmnet_core.prepare import Reading
 from dmnet_core.ranges import from_unit, to_unit
 
 NUM_PAIRS = 4
@@ -33,21 +33,21 @@ def write_preview(database: Database, output: Output, config: FuseConfig) -> Non
         numbers=numbers.tolist(),
     )
     picture = make_preview(
-        pairs, output.store, range_policy=config.range_policy, max_pixels=config.max_pixels
+        pairs, output.store, reading=config.reading, max_pixels=config.max_pixels
     )
     if picture is not None:
         objects.put_bytes(output.preview, picture)
 
 
 def make_preview(
-    pairs: pd.DataFrame, store_url: str, *, range_policy: str, max_pixels: int
+    pairs: pd.DataFrame, store_url: str, *, reading: Reading, max_pixels: int
 ) -> bytes | None:
     """Return a PNG of IR | VIS | fused of pairs, None where there is none.
 
     Args:
         pairs: pair_id, zarr_path, ir_url and vis_url.
         store_url: URL of the store of fused arrays.
-        range_policy: how sources become grey levels.
+        reading: how the sources become grey levels.
         max_pixels: as in `decode_image`.
     """
     strips = []
@@ -55,12 +55,13 @@ def make_preview(
         try:
             images = read_images(row, max_pixels=max_pixels)
             fused = fused_store.read_fused(store_url, row["zarr_path"], max_pixels=max_pixels)
-            pair = prepare_pair(images.ir, images.vis, range_policy)
+            pair = images.prepared(reading)
         except (OSError, ValueError) as error:
             print(f"  preview leaves out {row['pair_id']!r}: {one_line(error)}", file=sys.stderr)
             continue  # a file went away or changed after it was fused: the picture does without it
-        shown_vis = images.vis if images.vis.dtype == np.uint8 else from_unit(pair.vis, "uint8")
-        shown = [from_unit(pair.ir, "uint8"), shown_vis, _to_8_bit(fused)]
+        sources = ((images.ir, pair.ir_range), (images.vis, pair.vis_range))
+        shown = [from_unit(to_unit(image.pixels, *limits), "uint8") for image, limits in sources]
+        shown.append(_to_8_bit(fused))
         strips.append(draw_strip(shown, str(row["pair_id"])))
     return draw_sheet(strips) if strips else None
 

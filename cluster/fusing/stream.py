@@ -107,7 +107,7 @@ def _step_options(
         "digest": fingerprint.fields["weights"],
         "device": "cuda" if config.on_cuda else "cpu",
         "num_threads": config.cpus_per_actor,
-        "range_policy": config.range_policy,
+        "reading": config.reading,
         "output_dtype": config.output_dtype,
         "precision": config.precision,
         "seed": SEED,

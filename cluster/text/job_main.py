@@ -9,6 +9,7 @@ parsed, so that `--help` and a wrong option are answered before Ray or PyTorch i
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import MISSING, Field
@@ -39,7 +40,8 @@ def parse_config(name: str, description: str, config_class: type[C], arguments: 
         arguments: words of the command line; None takes those of the process.
     """
     parser = make_parser(name, description, config_class)
-    given = vars(parser.parse_args(arguments))
+    words = _with_negative_values(sys.argv[1:] if arguments is None else arguments)
+    given = vars(parser.parse_args(words))
     hints = get_type_hints(config_class)
     try:
         values = {
@@ -50,6 +52,17 @@ def parse_config(name: str, description: str, config_class: type[C], arguments: 
         return config_class(**values)
     except ValueError as error:
         parser.error(str(error))
+
+
+def _with_negative_values(words: list[str]) -> list[str]:
+    """Return --ir-range -40:120 as --ir-range=-40:120: argparse takes the second word for an option."""
+    joined: list[str] = []
+    for word in words:
+        if joined and joined[-1].startswith("--") and re.match(r"-\.?\d", word):
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined
 
 
 def run(

@@ -16,7 +16,7 @@ from cluster.archive.pair import read_images
 from cluster.text.plain_text import one_line
 from cluster.training.config import TrainConfig
 from dmnet_core.augment import random_crop
-from dmnet_core.inference import PreparedPair, prepare_pair
+from dmnet_core.prepare import DEFAULT, PreparedPair, Reading
 from dmnet_core.ranges import from_unit
 
 Row = dict[str, Any]
@@ -46,18 +46,17 @@ def decode_pair(row: Row) -> Row:
     return out | sides | {"height": height, "width": width}
 
 
-def read_pair(row: Row, range_policy: str = "auto") -> PreparedPair:
+def read_pair(row: Row, reading: Reading = DEFAULT) -> PreparedPair:
     """Read a pair of the index and convert it to luminance.
 
     Args:
         row: ir_url and vis_url of the pair.
-        range_policy: how source values are mapped to [0, 1]; see dmnet_core.ranges.
+        reading: how source values are mapped to [0, 1].
 
     Raises:
         ValueError: an image can't be read, or the two can't be fused; see `read_images`, `prepare_pair`.
     """
-    images = read_images(row, max_pixels=MAX_PIXELS)
-    return prepare_pair(images.ir, images.vis, range_policy)
+    return read_images(row, max_pixels=MAX_PIXELS).prepared(reading)
 
 
 def side_of(row: Row, side: str) -> Tensor:

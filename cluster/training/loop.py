@@ -33,10 +33,11 @@ from cluster.training.epoch_lines import send_row
 from cluster.training.progress import Progress, learning_rate, stage_at
 from dmnet_core import __version__
 from dmnet_core.checkpoint import load_checkpoint, save_checkpoint
-from dmnet_core.inference import PreparedPair, fuse_and_score
+from dmnet_core.inference import fuse_and_score
 from dmnet_core.losses import LossWeights, NoiseDraw, StageLoss
 from dmnet_core.metrics import METRICS
 from dmnet_core.model import DMNet, DMNetConfig
+from dmnet_core.prepare import PreparedPair
 from dmnet_core.ranges import from_unit
 
 Row = dict[str, Any]

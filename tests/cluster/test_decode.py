@@ -10,9 +10,10 @@ import tifffile
 from PIL import Image
 
 from cluster.archive.reasons import REASONS, BadImage
-from cluster.archive.sources.completeness import ADAM7
 from cluster.archive.sources.frames import decode_image
 
+ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+"""First column, first row, step along columns and along rows of each pass of an interlaced PNG."""
 GREY = np.random.default_rng(0).integers(0, 256, (20, 30), dtype=np.uint8)
 COLOUR = np.random.default_rng(1).integers(0, 256, (20, 30, 3), dtype=np.uint8)
 WIDE = np.random.default_rng(2).integers(0, 65536, (20, 30), dtype=np.uint16)
@@ -34,7 +35,7 @@ def tiff(pixels, **options):
 
 
 def decode(data, max_pixels=10**6):
-    return decode_image(data, max_pixels=max_pixels)
+    return decode_image(data, max_pixels=max_pixels).pixels
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP"])
@@ -53,11 +54,12 @@ def test_deep_tiffs_keep_their_values(byteorder, dtype):
 
 @pytest.mark.parametrize("byteorder", ["<", ">"])
 @pytest.mark.parametrize("planes", ["contig", "separate"])
-def test_colour_of_sixteen_bits_comes_as_its_upper_eight(byteorder, planes):
+def test_colour_of_sixteen_bits_comes_whole(byteorder, planes):
     deep = np.dstack([WIDE, WIDE[::-1], WIDE[:, ::-1]])
     stored = deep if planes == "contig" else np.moveaxis(deep, 2, 0)
     decoded = decode(tiff(stored, photometric="rgb", planarconfig=planes, byteorder=byteorder))
-    np.testing.assert_array_equal(decoded, deep >> 8)
+    assert decoded.dtype == np.uint16
+    np.testing.assert_array_equal(decoded, deep)
 
 
 def test_the_lowest_count_may_be_white():
@@ -136,26 +138,23 @@ def test_a_png_whose_pixels_end_early_is_truncated_and_an_interlaced_one_is_whol
         ]
         whole = png_chunks(30, rows, 8, b"".join(lines), interlace)
         np.testing.assert_array_equal(decode(whole), kept)
-        with pytest.raises(BadImage, match="^truncated: .* whose pixels end after"):
+        with pytest.raises(BadImage, match="^truncated: .*Not enough image data"):
             decode(png_chunks(30, rows, 8, b"".join(lines)[:-1], interlace))
 
 
 @pytest.mark.parametrize("byteorder", ["<", ">"])
 @pytest.mark.parametrize("options", [{}, {"compression": "zlib"}])
-def test_every_depth_and_order_of_tiff_is_itself_or_refused(byteorder, options):
+def test_every_depth_and_order_of_tiff_is_itself(byteorder, options):
     for dtype in "int8 uint8 int16 uint16 int32 uint32 float16 float32 float64 uint64".split():
         kind = np.finfo(dtype) if dtype.startswith("f") else np.iinfo(dtype)
         pixels = (WIDE / 65536 * min(float(kind.max), 1e3)).astype(dtype)
         pixels[0, :2] = kind.min, kind.max
         data = tiff(pixels, byteorder=byteorder, photometric="minisblack", **options)
-        try:
-            decoded = decode(data)
-        except BadImage as bad:
-            assert bad.reason == "wrong_type"
-            assert dtype in ("float16", "float64", "uint64") or (dtype, byteorder) == ("uint32", ">")
-        else:
-            np.testing.assert_array_equal(decoded, pixels.astype(decoded.dtype))
-            assert np.can_cast(pixels.dtype, decoded.dtype) or decoded.dtype == np.float32
+        decoded = decode(data)
+        wanted = dtype if dtype in ("uint8", "uint16") else "float32"
+        assert decoded.dtype == wanted
+        with np.errstate(over="ignore"):
+            np.testing.assert_array_equal(decoded, pixels.astype(wanted))
 
 
 @pytest.mark.parametrize("length", [4, 30, 0.5, -1])
@@ -169,7 +168,7 @@ def test_a_cut_png_or_tiff_is_never_read(length):
 def test_a_wrong_checksum_is_unreadable():
     data = bytearray(encode(GREY))
     data[data.index(b"IDAT") + 20] ^= 0xFF
-    with pytest.raises(BadImage, match="^unreadable: .* does not fit its checksum"):
+    with pytest.raises(BadImage, match="^unreadable: .*incorrect data check"):
         decode(bytes(data))
 
 

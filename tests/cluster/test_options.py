@@ -143,11 +143,11 @@ def test_a_command_line_of_required_options_is_the_config_s_defaults(job, given)
 def test_values_of_every_kind_come_through():
     fuse = parse(
         "fuse_archive", "--ir", "a", "--vis", "b", "--output", "o", "--partition", "2/3", "--limit", "7",
-        "--gpus-per-actor", ".5", "--precision", "bf16", "--dry-run", "--range", "7000:9500",
+        "--gpus-per-actor", ".5", "--precision", "bf16", "--dry-run", "--ir-range", "-40:120",
     )  # fmt: skip
     assert (fuse.ir_url, fuse.vis_url, fuse.index_url) == ("a", "b", None)
     assert (fuse.partition, fuse.limit, fuse.gpus_per_actor) == ((2, 3), 7, 0.5)
-    assert (fuse.dry_run, fuse.wait, fuse.range_policy) == (True, False, "7000:9500")
+    assert (fuse.dry_run, fuse.wait, fuse.ir_range) == (True, False, "-40:120")
     train = parse(
         "train_dmnet", "--index", "a.csv", "b.parquet", "--output", "o", "--epochs", "0", "5",
         "--crop", "64", "32", "--without", "dm", "csab", "--gpu",

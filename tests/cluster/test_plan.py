@@ -146,7 +146,7 @@ def test_a_different_setting_is_named_and_worker_settings_are_none(bench):
     bench.put_ledger()
     check_fingerprint(database, None, present, "o")
     check_fingerprint(database, {"fingerprint": present.fields}, present, "o")
-    other = {"fingerprint": fingerprint(range_policy="minmax").fields}
+    other = {"fingerprint": fingerprint(ir_range="minmax").fields}
     with pytest.raises(ValueError, match='range was "minmax" and is "auto".*--reprocess'):
         check_fingerprint(database, other, present, "o")
     bench.put_ledger(ledger_row("a", fingerprint="G"))

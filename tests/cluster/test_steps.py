@@ -18,6 +18,7 @@ from cluster.storage import fused_store, objects
 from dmnet_core.checkpoint import load_checkpoint
 from dmnet_core.inference import fuse
 from dmnet_core.metrics import METRICS
+from dmnet_core.prepare import Reading
 
 RANDOM = np.random.default_rng(0)
 IR = RANDOM.integers(0, 256, (40, 56), dtype=np.uint8)
@@ -49,7 +50,7 @@ def fuse_windows():
 
 def make_fuse_windows(digest):
     return FuseWindows(
-        checkpoint_url=None, digest=digest, device="cpu", num_threads=2, range_policy="auto",
+        checkpoint_url=None, digest=digest, device="cpu", num_threads=2, reading=Reading(),
         output_dtype="uint8", precision="fp32", seed=0,
     )  # fmt: skip
 

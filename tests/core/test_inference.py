@@ -127,8 +127,8 @@ def test_range_policies(policy, expected):
 
 @pytest.mark.parametrize("policy", ["wide", "3:1", "nan:2", "1:2:3"])
 def test_an_unknown_range_policy_is_named(policy):
-    with pytest.raises(ValueError, match="LOW:HIGH"):
-        check_range_policy(policy)
+    with pytest.raises(ValueError, match="infrared range policy is .* LOW:HIGH"):
+        check_range_policy(policy, "infrared")
 
 
 def test_a_constant_image_and_nan_become_zero():

@@ -7,8 +7,8 @@ import torch
 from PIL import Image
 
 from cluster.storage import objects, tables
-from dmnet_core.inference import prepare_pair
 from dmnet_core.metrics import METRICS, fusion_metrics
+from dmnet_core.prepare import prepare_pair
 from dmnet_core.references import METHODS
 from tests.e2e.archives import fuse_arguments, png, read_metrics, run_job, write_archive
 

@@ -217,7 +217,7 @@ def test_settings_changed_and_back_fuse_again_what_was_touched_each_time(tmp_pat
     arguments = fuse_arguments(archive, output)
     first = run_job("fuse_archive", *arguments)
     assert first.returncode == 0, first.stderr
-    other = [*arguments, "--range", "minmax"]
+    other = [*arguments, "--ir-range", "minmax"]
     refused = run_job("fuse_archive", *other)
     assert refused.returncode == 2 and "--reprocess" in refused.stderr
     assert 'range was "auto" and is "minmax"' in refused.stderr
@@ -264,7 +264,7 @@ def test_everything_on_s3_is_fused_as_locally(s3, tmp_path):
         (["--output", "o", "--index", "none.parquet"], "none.parquet' is not there"),
         (["--output", "o", "--ir", "none", "--vis", "none"], "expected a folder"),
         (["--output", "o", "--index", "i.csv", "--precision", "bf16"], "expected fp32 on a CPU"),
-        (["--output", "o", "--index", "i.csv", "--range", "odd"], "range policy is 'odd'"),
+        (["--output", "o", "--index", "i.csv", "--vis-range", "odd"], "visible range policy is 'odd'"),
         (["--output", "o", "--index", "i.csv", "--actors", "0"], "--actors is 0"),
         (["--output", "o", "--index", "i.csv", "--unknown"], "--unknown"),
         (["--output", "o", "--index", "i.csv", "--checkpoint", "none"], "none' is not there"),

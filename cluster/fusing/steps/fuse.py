@@ -11,11 +11,12 @@ import torch
 
 from cluster.archive.reasons import explain
 from cluster.fusing.steps.attempts import MAX_ATTEMPTS, AttemptCounts, Attempts
-from cluster.fusing.steps.rows import RANGES, Row, crashed, pack_image, unpack_image
+from cluster.fusing.steps.rows import RANGES, Row, crashed, pack_image, unpack_image, unpack_mask
 from cluster.storage import objects, urls
 from dmnet_core.checkpoint import load_checkpoint
-from dmnet_core.inference import PreparedPair, finish, fuse_and_score, prepare_pair
+from dmnet_core.inference import finish, fuse_and_score
 from dmnet_core.metrics import METRICS
+from dmnet_core.prepare import PreparedPair, Reading, prepare_pair
 
 Batch = dict[str, Any]
 
@@ -30,7 +31,7 @@ class FuseWindows:
         digest: str,
         device: str,
         num_threads: int,
-        range_policy: str,
+        reading: Reading,
         output_dtype: str,
         precision: str,
         seed: int,
@@ -43,7 +44,7 @@ class FuseWindows:
             digest: SHA-256 that the file must have, in hexadecimal.
             device: "cpu" or "cuda".
             num_threads: CPU threads that PyTorch uses.
-            range_policy: how source values are mapped to [0, 1]; see dmnet_core.ranges.
+            reading: how source values are mapped to [0, 1], and whose colour is kept.
             output_dtype: type of the stored pixels: uint8, uint16 or float32.
             precision: precision of the network: fp32, bf16 or fp16.
             seed: seed of the noise.
@@ -60,7 +61,7 @@ class FuseWindows:
             )
         self.model = checkpoint.model
         self.device = device
-        self.range_policy = range_policy
+        self.reading = reading
         self.output_dtype = output_dtype
         self.precision = precision
         self.seed = seed
@@ -82,7 +83,9 @@ class FuseWindows:
 
         Out: the row without the columns of ir and vis, plus
              fused, fused_shape, fused_dtype   the pixels, as in `read_window`
+             valid, valid_shape, valid_dtype   where both sources have data; empty for everywhere
              height, width, bands              int, 0 where reason is set
+             valid_share                       share of such pixels, NaN where reason is set
              ir_low, ... vis_high              source values that were mapped to 0 and to 1
              EN, SD, ...                       the metrics, NaN where reason is set
              fuse_s                            seconds, metrics included
@@ -107,7 +110,7 @@ class FuseWindows:
                 done[position] = _rejected(row, row["reason"], row["detail"])
                 continue
             try:
-                pair = prepare_pair(unpack_image(row, "ir"), unpack_image(row, "vis"), self.range_policy)
+                pair = self._prepare(row)
             except Exception as error:
                 done[position] = _rejected(row, *explain(error))
                 continue
@@ -117,6 +120,15 @@ class FuseWindows:
         for group in groups.values():
             done |= self._fuse_group(rows, group)
         return [done[position] for position in range(len(rows))]
+
+    def _prepare(self, row: Row) -> PreparedPair:
+        return prepare_pair(
+            unpack_image(row, "ir"),
+            unpack_image(row, "vis"),
+            self.reading,
+            ir_valid=unpack_mask(row, "ir_valid"),
+            vis_valid=unpack_mask(row, "vis_valid"),
+        )
 
     def _fuse_group(
         self, rows: list[Row], group: list[tuple[int, PreparedPair, float]]
@@ -139,8 +151,10 @@ class FuseWindows:
         seconds = (time.perf_counter() - start) / len(group)
         out: dict[int, Row] = {}
         for index, (position, pair, prepare_s) in enumerate(group):
-            image = finish(fused[index], pair.chroma, self.output_dtype)
-            out[position] = _without_sources(rows[position]) | pack_image("fused", image) | {
+            image = finish(fused[index], pair, self.output_dtype)
+            stored = pack_image("fused", image) | pack_image("valid", pair.valid)
+            out[position] = _without_sources(rows[position]) | stored | {
+                "valid_share": pair.valid_share,
                 "height": image.shape[0],
                 "width": image.shape[1],
                 "bands": 1 if image.ndim == 2 else image.shape[2],
@@ -152,15 +166,16 @@ class FuseWindows:
 
 
 def _without_sources(row: Row) -> Row:
-    dropped = {f"{side}{part}" for side in ("ir", "vis") for part in ("", "_shape", "_dtype")}
+    images = ("ir", "vis", "ir_valid", "vis_valid")
+    dropped = {f"{image}{part}" for image in images for part in ("", "_shape", "_dtype")}
     return {name: value for name, value in row.items() if name not in dropped}
 
 
 def _rejected(row: Row, reason: str, detail: str) -> Row:
-    numbers = dict.fromkeys((*RANGES, *METRICS), float("nan"))
+    numbers = dict.fromkeys(("valid_share", *RANGES, *METRICS), float("nan"))
     empty = {"height": 0, "width": 0, "bands": 0, "fuse_s": 0.0}
     return (
-        _without_sources(row) | pack_image("fused", None) | empty | numbers
+        _without_sources(row) | pack_image("fused", None) | pack_image("valid", None) | empty | numbers
         | {"reason": reason, "detail": detail}
     )  # fmt: skip
 

@@ -21,6 +21,8 @@ def read_window(row: Row, *, max_pixels: int, attempts: Attempts | None = None) 
          ir, vis                the pixels' bytes, empty where reason is set
          ir_shape, vis_shape    "H W" or "H W 3"
          ir_dtype, vis_dtype    uint8, uint16 or float32
+         ir_valid, vis_valid    bytes of bool, where the file has data; empty where it has everywhere;
+                                with columns of shape and type as the pixels have
          reason, detail         "" or why the pair is rejected
          read_bytes, read_s     bytes of both files that were read, seconds
     """
@@ -41,8 +43,10 @@ def read_window(row: Row, *, max_pixels: int, attempts: Attempts | None = None) 
     return {
         **row,
         "zarr_path": fused_store.escape_pair_id(row["pair_id"]),
-        **pack_image("ir", images.ir if images else None),
-        **pack_image("vis", images.vis if images else None),
+        **pack_image("ir", images.ir.pixels if images else None),
+        **pack_image("vis", images.vis.pixels if images else None),
+        **pack_image("ir_valid", images.ir.valid if images else None),
+        **pack_image("vis_valid", images.vis.valid if images else None),
         "reason": reason,
         "detail": detail,
         "read_bytes": read_bytes,

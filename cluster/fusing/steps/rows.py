@@ -32,6 +32,11 @@ def unpack_image(row: Row, name: str) -> NDArray[np.generic]:
     return np.frombuffer(row[name], dtype=row[f"{name}_dtype"]).reshape(shape)
 
 
+def unpack_mask(row: Row, name: str) -> NDArray[np.bool_] | None:
+    """Return the mask that `pack_image` stored in the columns of a name; None where it stored none."""
+    return unpack_image(row, name).astype(bool, copy=False) if row[f"{name}_shape"] else None
+
+
 def crashed(doing: str) -> str:
     """Return the detail of a pair rejected as `crashed`; `doing` is read, fused or written."""
     return (

@@ -54,7 +54,7 @@ def write_window(
             detail = f"{detail}; old pixels stay: {explain(error)[1]}"
     counts.end([key])
     write_s = time.perf_counter() - start
-    dropped = {"fused", "fused_shape", "fused_dtype"}
+    dropped = {f"{image}{part}" for image in ("fused", "valid") for part in ("", "_shape", "_dtype")}
     return {
         **{name: value for name, value in row.items() if name not in dropped},
         "dtype": row["fused_dtype"],
