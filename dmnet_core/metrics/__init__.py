@@ -30,7 +30,7 @@ from dmnet_core.metrics.correlation import (
     sd_of,
     sum_of_correlations_of_differences,
 )
-from dmnet_core.metrics.images import check_images, round_levels
+from dmnet_core.metrics.images import check_images, check_valid, round_levels
 from dmnet_core.metrics.information import (
     entropy,
     information_from_histograms,
@@ -80,13 +80,20 @@ __all__ = [
 ]
 
 
-def fusion_metrics(ir: Tensor, vis: Tensor, fused: Tensor) -> dict[str, Tensor]:
+def fusion_metrics(
+    ir: Tensor, vis: Tensor, fused: Tensor, valid: Tensor | None = None
+) -> dict[str, Tensor]:
     """Return every metric of METRICS, sharing the work that several of them need.
+
+    Pixels that are not valid take no part: neither do differences, neighbourhoods and filter positions
+    with such a pixel, and at the scales after the first, pixels made of one. Where nothing is left of
+    an image, its VIF is 2 (a source without variance adds 1) and each of its other metrics is 0.
 
     Args:
         ir: (B, 1, H, W) grey levels in [0, 255]; they are rounded to integers first.
         vis: the same shape.
         fused: the same shape.
+        valid: (B, 1, H, W) bool, True where both sources have data; None where all pixels do.
 
     Returns:
         (B,) float64 by abbreviation, on the device of the images.
@@ -94,10 +101,16 @@ def fusion_metrics(ir: Tensor, vis: Tensor, fused: Tensor) -> dict[str, Tensor]:
     Raises:
         ValueError: a shape, size, dtype or grey level is not as above.
     """
-    return merge([fusion_statistics(ir, vis, fused)])
+    return merge([fusion_statistics(ir, vis, fused, valid=valid)])
 
 
-def fusion_statistics(ir: Tensor, vis: Tensor, fused: Tensor, window: Window | None = None) -> Statistics:
+def fusion_statistics(
+    ir: Tensor,
+    vis: Tensor,
+    fused: Tensor,
+    window: Window | None = None,
+    valid: Tensor | None = None,
+) -> Statistics:
     """Return the sums over one window from which `merge` computes the metrics.
 
     Args:
@@ -105,6 +118,8 @@ def fusion_statistics(ir: Tensor, vis: Tensor, fused: Tensor, window: Window | N
         vis: the same shape.
         fused: the same shape.
         window: what the arrays cover of their image; None where they are the image.
+        valid: (B, 1, H, W) bool of the window with its halo, True where both sources have data; None
+            where all pixels do.
 
     Returns:
         (B, ...) float64 or int64 sums over the window's core, by name.
@@ -113,6 +128,8 @@ def fusion_statistics(ir: Tensor, vis: Tensor, fused: Tensor, window: Window | N
         ValueError: a shape, size, dtype or grey level is not as above, or the halo is too narrow.
     """
     check_images("fusion_metrics", ir=ir, vis=vis, fused=fused)
+    if valid is not None:
+        check_valid("fusion_metrics", valid, ir)
     window = window or Window.of_image(*ir.shape[2:])
     shape = (window.rows.stop - window.rows.start, window.columns.stop - window.columns.start)
     if shape != tuple(ir.shape[2:]):
@@ -123,15 +140,18 @@ def fusion_statistics(ir: Tensor, vis: Tensor, fused: Tensor, window: Window | N
     levels = [round_levels(image) for image in (ir, vis, fused)]
     cores = [core_of(image, window) for image in levels]
     images = torch.cat([levels[2], *levels[:2]])[:, 0]  # (3 B, H, W)
-    joint, wang = structure_statistics(images, window)
+    mask = None if valid is None else valid.float()
+    core_mask = None if mask is None else core_of(mask, window)
+    plane = None if mask is None else mask[:, 0]  # (B, H, W)
+    joint, wang = structure_statistics(images, window, plane)
     return {
-        "ir_fused": joint_histogram(cores[0], cores[2]),
-        "vis_fused": joint_histogram(cores[1], cores[2]),
-        "moments": moments(*cores),
-        "SF": sf_statistics(levels[2], window),
-        "AG": ag_statistics(levels[2], window),
-        "VIF": vif_statistics(images, window),
-        "Qabf": qabf_statistics(torch.cat(levels, dim=1), window),
+        "ir_fused": joint_histogram(cores[0], cores[2], core_mask),
+        "vis_fused": joint_histogram(cores[1], cores[2], core_mask),
+        "moments": moments(cores[0], cores[1], cores[2], core_mask),
+        "SF": sf_statistics(levels[2], window, mask),
+        "AG": ag_statistics(levels[2], window, mask),
+        "VIF": vif_statistics(images, window, plane),
+        "Qabf": qabf_statistics(torch.cat(levels, dim=1), window, mask),
         "MS-SSIM": joint,
         "MS-SSIM-Wang": wang,
     }

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dmnet_core.metrics.correlation import moments, sd_of
 from dmnet_core.metrics.images import check_images, round_levels
-from dmnet_core.metrics.windows import Window, core_of
+from dmnet_core.metrics.windows import Window, core_of, framed_core
 
 
 def standard_deviation(fused: Tensor) -> Tensor:
@@ -91,40 +91,44 @@ def average_gradient(fused: Tensor) -> Tensor:
     return ag_of(ag_statistics(round_levels(fused), Window.of_image(height, width)))
 
 
-def sf_statistics(fused: Tensor, window: Window) -> Tensor:
+def sf_statistics(fused: Tensor, window: Window, valid: Tensor | None = None) -> Tensor:
     """Return the sums and the counts of squared differences along x and along y.
 
-    A difference belongs to its right or lower pixel.
+    A difference belongs to its right or lower pixel, and counts where both of its pixels are valid.
 
     Args:
         fused: (B, 1, H, W) integer grey levels.
         window: what the array covers of its image.
+        valid: (B, 1, H, W) float32, 1 for each valid pixel and 0 elsewhere; None where all are.
 
     Returns:
         (B, 2, 2) float64: along x, then y; the sum in squared grey levels, then the count.
     """
     pixels = core_of(fused[:, 0], window, before=1)
+    known = None if valid is None else core_of(valid[:, 0], window, before=1)
     # the row above the core and the column left of it, where the image has them
     above, left = int(window.rows.first > 0), int(window.columns.first > 0)
     parts = []
-    for difference in (pixels[:, above:].diff(dim=2), pixels[..., left:].diff(dim=1)):
-        squares = torch.linalg.vecdot(difference.flatten(1).double(), difference.flatten(1).double())
-        parts.append(torch.stack([squares, torch.full_like(squares, difference[0].numel())], dim=1))
+    for axis, inner in ((2, (..., slice(above, None), slice(None))), (1, (..., slice(left, None)))):
+        parts.append(_difference_sums(pixels[inner], None if known is None else known[inner], axis))
     return torch.stack(parts, dim=1)
 
 
 def sf_of(statistics: Tensor) -> Tensor:
-    """Return SF, (B,) float64, from the sums of `sf_statistics`."""
-    means = statistics[..., 0] / statistics[..., 1]
+    """Return SF, (B,) float64, from the sums of `sf_statistics`; no difference counts as 0."""
+    means = statistics[..., 0] / statistics[..., 1].clamp(min=1.0)
     return means.sum(dim=1).sqrt()
 
 
-def ag_statistics(fused: Tensor, window: Window) -> Tensor:
+def ag_statistics(fused: Tensor, window: Window, valid: Tensor | None = None) -> Tensor:
     """Return the sum of the gradients' lengths and the count of pixels.
+
+    A pixel counts where it and the up to four pixels beside, above and below it are valid.
 
     Args:
         fused: (B, 1, H, W) integer grey levels.
         window: what the array covers of its image.
+        valid: (B, 1, H, W) float32, 1 for each valid pixel and 0 elsewhere; None where all are.
 
     Returns:
         (B, 2) float64: the sum in grey levels per pixel, then the count.
@@ -136,13 +140,41 @@ def ag_statistics(fused: Tensor, window: Window) -> Tensor:
     dx = pixels[:, 1:-1, 2:] - pixels[:, 1:-1, :-2]  # twice the gradient
     dy = pixels[:, 2:, 1:-1] - pixels[:, :-2, 1:-1]
     lengths = dx.square_().addcmul_(dy, dy).sqrt_()
+    if valid is None:
+        count = lengths.new_full(lengths.shape[:1], lengths[0].numel(), dtype=torch.float64)
+    else:
+        known = framed_core(valid[:, 0], window, outside=1.0)
+        beside = known[:, 1:-1, :-2] * known[:, 1:-1, 2:]
+        known = known[:, 1:-1, 1:-1] * beside * known[:, :-2, 1:-1] * known[:, 2:, 1:-1]
+        lengths *= known
+        count = known.sum(dim=(1, 2), dtype=torch.float64)
     total = lengths.sum(dim=(1, 2), dtype=torch.float64) / 8.0**0.5
-    return torch.stack([total, torch.full_like(total, lengths[0].numel())], dim=1)
+    return torch.stack([total, count], dim=1)
 
 
 def ag_of(statistics: Tensor) -> Tensor:
-    """Return AG, (B,) float64, from the sums of `ag_statistics`."""
-    return statistics[:, 0] / statistics[:, 1]
+    """Return AG, (B,) float64, from the sums of `ag_statistics`; 0 without any pixel."""
+    return statistics[:, 0] / statistics[:, 1].clamp(min=1.0)
+
+
+def _difference_sums(pixels: Tensor, valid: Tensor | None, axis: int) -> Tensor:
+    """Return the sum and the count of squared differences along an axis, (B, 2) float64.
+
+    Args:
+        pixels: (B, H, W) integer grey levels.
+        valid: the same shape, 1 for each valid pixel and 0 elsewhere; None where all are.
+        axis: 1 or 2.
+    """
+    difference = pixels.diff(dim=axis)
+    if valid is None:
+        count = pixels.new_full(pixels.shape[:1], difference[0].numel(), dtype=torch.float64)
+    else:
+        pairs = valid.shape[axis] - 1
+        both = valid.narrow(axis, 0, pairs) * valid.narrow(axis, 1, pairs)
+        difference *= both
+        count = both.sum(dim=(1, 2), dtype=torch.float64)
+    squares = torch.linalg.vecdot(difference.flatten(1).double(), difference.flatten(1).double())
+    return torch.stack([squares, count], dim=1)
 
 
 def _continued(pixels: Tensor, before: bool, after: bool, axis: int) -> Tensor:

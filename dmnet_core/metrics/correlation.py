@@ -75,15 +75,19 @@ def sum_of_correlations_of_differences(ir: Tensor, vis: Tensor, fused: Tensor) -
     return scd_of(moments(*map(round_levels, (ir, vis, fused))))
 
 
-def moments(ir: Tensor, vis: Tensor, fused: Tensor) -> Tensor:
+def moments(ir: Tensor, vis: Tensor, fused: Tensor, valid: Tensor | None = None) -> Tensor:
     """Return the sums of products of (ir, vis, fused, 1), (B, 4, 4) float64, exact below 2^53.
 
     Args:
         ir: (B, 1, H, W) integer grey levels.
         vis: the same shape.
         fused: the same shape.
+        valid: the same shape, float32, 1 where a pixel is summed and 0 elsewhere; None sums all.
     """
-    images = torch.cat([ir, vis, fused, torch.ones_like(ir)], dim=1).flatten(2)
+    weights = torch.ones_like(ir) if valid is None else valid
+    images = torch.cat([ir, vis, fused, weights], dim=1).flatten(2)
+    if valid is not None:
+        images *= valid.flatten(2)
     sums = torch.zeros(images.shape[0], 4, 4, dtype=torch.float64, device=images.device)
     for part in images.split(PIXELS_AT_ONCE, dim=2):
         wide = part.double()
@@ -92,8 +96,8 @@ def moments(ir: Tensor, vis: Tensor, fused: Tensor) -> Tensor:
 
 
 def sd_of(sums: Tensor) -> Tensor:
-    """Return SD, (B,) float64 in grey levels, from the sums of `moments`."""
-    return _each(sums, lambda cov, count: math.sqrt(cov[FUSED][FUSED]) / count)
+    """Return SD, (B,) float64 in grey levels, from the sums of `moments`; 0 without any pixel."""
+    return _each(sums, lambda cov, count: math.sqrt(cov[FUSED][FUSED]) / max(count, 1))
 
 
 def cc_of(sums: Tensor) -> Tensor:

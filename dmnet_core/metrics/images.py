@@ -50,6 +50,25 @@ def check_images(metric: str, **images: Tensor) -> None:
             )
 
 
+def check_valid(metric: str, valid: Tensor, image: Tensor) -> None:
+    """Check the mask of the pixels that take part in a metric.
+
+    Args:
+        metric: name of the metric, for the message.
+        valid: (B, 1, H, W) bool.
+        image: one of the images that the mask belongs to, checked before.
+
+    Raises:
+        ValueError: the mask is not bool or has another shape than the image.
+    """
+    if valid.dtype != torch.bool or valid.shape != image.shape:
+        raise ValueError(
+            f"{metric}: valid is {valid.dtype} with shape {tuple(valid.shape)}, expected torch.bool "
+            f"with shape {tuple(image.shape)}, that of the images; pass True where both sources have "
+            "data, or None where they have data everywhere"
+        )
+
+
 def round_levels(image: Tensor) -> Tensor:
     """Round grey levels to integers, halves to even; float32, which holds them exactly."""
     return image.round().float()

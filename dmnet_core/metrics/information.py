@@ -13,24 +13,28 @@ from torch import Tensor
 from dmnet_core.metrics.images import NUM_LEVELS, check_images, round_levels
 
 
-def joint_histogram(source: Tensor, fused: Tensor) -> Tensor:
+def joint_histogram(source: Tensor, fused: Tensor, valid: Tensor | None = None) -> Tensor:
     """Count the level pairs of each image: (B, 256, 256) int64, source level first.
 
     Args:
         source: (B, 1, H, W) integer grey levels in [0, 255].
         fused: the same shape.
+        valid: the same shape, float32, 1 where a pixel is counted and 0 elsewhere; None counts all.
     """
     batch = source.shape[0]
     code = (source * NUM_LEVELS + fused).int()  # (B, 1, H, W)
     code = code.flatten(1)  # (B, H*W)
-    counts = [torch.bincount(row, minlength=NUM_LEVELS * NUM_LEVELS) for row in code]
+    rows = list(code)
+    if valid is not None:
+        rows = [row[keep] for row, keep in zip(code, valid.flatten(1) > 0, strict=True)]
+    counts = [torch.bincount(row, minlength=NUM_LEVELS * NUM_LEVELS) for row in rows]
     return torch.stack(counts).view(batch, NUM_LEVELS, NUM_LEVELS)
 
 
 def histogram_entropy(counts: Tensor) -> Tensor:
-    """Entropy in nats of each row of counts: (B, K) int64 -> (B,) float64."""
+    """Entropy in nats of each row of counts, 0 of a row of zeros: (B, K) int64 -> (B,) float64."""
     counts = counts.double()
-    total = counts.sum(dim=1)
+    total = counts.sum(dim=1).clamp(min=1.0)
     nats = total.log() - torch.special.xlogy(counts, counts).sum(dim=1) / total
     out: Tensor = nats.clamp(min=0.0)  # rounding can leave -1e-16 for a single level
     return out

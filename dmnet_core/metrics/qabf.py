@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dmnet_core.metrics.images import check_images, round_levels
-from dmnet_core.metrics.windows import ROWS, Window, core_of
+from dmnet_core.metrics.windows import ROWS, Window, framed_core
 
 STRENGTH_GAIN, STRENGTH_SLOPE, STRENGTH_MIDDLE = 0.9994, -15.0, 0.5
 ANGLE_GAIN, ANGLE_SLOPE, ANGLE_MIDDLE = 0.9879, -22.0, 0.8
@@ -49,19 +49,24 @@ def edge_preservation(ir: Tensor, vis: Tensor, fused: Tensor) -> Tensor:
     return qabf_of(qabf_statistics(levels, Window.of_image(*ir.shape[2:])))
 
 
-def qabf_statistics(images: Tensor, window: Window) -> Tensor:
+def qabf_statistics(images: Tensor, window: Window, valid: Tensor | None = None) -> Tensor:
     """Return the kept and the total edge strength, (B, 2) float64.
+
+    A pixel counts where all of its 3 x 3 neighbourhood that lies within the image is valid.
 
     Args:
         images: (B, 3, H, W) integer grey levels: ir, vis, fused.
         window: what the arrays cover of their images.
+        valid: (B, 1, H, W) float32, 1 for each valid pixel and 0 elsewhere; None where all are.
     """
-    framed = _framed(images, window)
+    framed = framed_core(images, window, outside=0.0)
+    known = None if valid is None else framed_core(valid, window, outside=1.0)
     sums = torch.zeros(images.shape[0], 2, dtype=torch.float64, device=images.device)
     height = framed.shape[2] - 2
     step = ROWS if images.device.type == "cpu" else height
     for row in range(0, height, step):
-        sums += _kept_and_total(framed[:, :, row : row + step + 2])
+        rows = slice(row, row + step + 2)
+        sums += _kept_and_total(framed[:, :, rows], None if known is None else known[:, :, rows])
     return sums
 
 
@@ -72,16 +77,12 @@ def qabf_of(statistics: Tensor) -> Tensor:
     return torch.where(total > 0, share * (STRENGTH_GAIN * ANGLE_GAIN), 0.0)
 
 
-def _framed(images: Tensor, window: Window) -> Tensor:
-    """Return the core with one pixel on each side: the neighbour, or zero outside the image."""
-    pixels = core_of(images, window, before=1, after=1)
-    left, top = int(window.columns.first == 0), int(window.rows.first == 0)
-    return torch.nn.functional.pad(pixels, (left, int(window.at_right), top, int(window.at_bottom)))
-
-
-def _kept_and_total(padded: Tensor) -> Tensor:
+def _kept_and_total(padded: Tensor, valid: Tensor | None) -> Tensor:
     """Return the kept and total strength of some rows, (B, 2), given with a pixel more on each side."""
     strength, angle = _edges(padded)
+    if valid is not None:
+        valid = valid[..., :-2, :] * valid[..., 1:-1, :] * valid[..., 2:, :]
+        strength *= valid[..., :-2] * valid[..., 1:-1] * valid[..., 2:]
     source, fused = strength[:, :2], strength[:, 2:]
     weaker, stronger = torch.minimum(source, fused), torch.maximum(source, fused)
     ratio = torch.where(weaker == stronger, fused, weaker / stronger)  # 0/0 only where equal

@@ -93,13 +93,15 @@ def wang_ms_ssim(ir: Tensor, vis: Tensor, fused: Tensor) -> Tensor:
 
 
 def structure_statistics(
-    images: Tensor, window: Window, *, joint: bool = True, wang: bool = True
+    images: Tensor, window: Window, valid: Tensor | None = None, *, joint: bool = True, wang: bool = True
 ) -> tuple[Tensor, Tensor]:
     """Return the sums of the scores of MS-SSIM and of MS-SSIM-Wang at each scale.
 
     Args:
         images: (3 B, H, W) integer grey levels: fused, ir and vis of all images.
         window: what the arrays cover of their images.
+        valid: (B, H, W) float32, 1 for each valid pixel and 0 elsewhere; None where all are. Patches of
+            only valid pixels are summed.
         joint: whether MS-SSIM is computed; its sums stay zero otherwise.
         wang: whether MS-SSIM-Wang is computed; its sums stay zero otherwise.
 
@@ -110,7 +112,7 @@ def structure_statistics(
     batch = images.shape[0] // 3
     joint_sums = images.new_zeros(batch, len(JOINT_WEIGHTS), 2, dtype=torch.float64)
     wang_sums = images.new_zeros(batch, len(WANG_WEIGHTS), 2, 3, dtype=torch.float64)
-    levels = [make_level(images, window, torch.float32)] * 2  # of MS-SSIM, of MS-SSIM-Wang
+    levels = [make_level(images, window, torch.float32, valid)] * 2  # of MS-SSIM, of MS-SSIM-Wang
     for scale in range(len(WANG_WEIGHTS) if wang else len(JOINT_WEIGHTS)):
         joint_here = joint and scale < len(JOINT_WEIGHTS)
         if scale > 0:
@@ -135,7 +137,7 @@ def wang_of(statistics: Tensor) -> Tensor:
     """Return MS-SSIM-Wang, (B,) float64, from the sums of `structure_statistics`."""
     contrast, similarity, count = statistics.unbind(3)  # each (B, 5, 2)
     used = count > 0
-    last = used & ~torch.cat([used[:, 1:], torch.zeros_like(used[:, :1])], dim=1)
+    last = used & (used.flip(1).cumsum(dim=1).flip(1) == 1)
     score = torch.where(last, similarity, contrast)
     sides = [_weighted_product(score[:, :, side], count[:, :, side], WANG_WEIGHTS) for side in (0, 1)]
     return (sides[0] + sides[1]) / 2
@@ -166,7 +168,7 @@ def _add(level: Level, scale: int, joint: Tensor | None, wang: Tensor | None) ->
         return
     gaussian = gaussian_kernel(size, SIGMA, level.fields)
     box = torch.full_like(gaussian, 1.0 / size)
-    for strip in level.strips(size, scale):
+    for strip, valid in level.strips(size, scale):
         images = strip.unflatten(1, (3, -1))  # (H, 3, B, W)
         products = images.new_empty(images.shape[0], 9, *images.shape[2:])
         # in this order, so that MS-SSIM-Wang does without the last and the box without the first:
@@ -180,11 +182,16 @@ def _add(level: Level, scale: int, joint: Tensor | None, wang: Tensor | None) ->
         with_fused = under[:, :3].addcmul_(under[:, 3:4], under[:, 3:6], value=-1)
         own = under[:, 6:8].addcmul_(under[:, 4:6], under[:, 4:6], value=-1).clamp_(min=0.0)
         fused_var = with_fused[:, :1].clamp_(min=0.0)
-        count = own.shape[0] * own.shape[3]
+        if valid is None:
+            count = own.new_full((1,), own.shape[0] * own.shape[3], dtype=torch.float64)
+        else:
+            count = valid.sum(dim=(0, 2), dtype=torch.float64)  # (B,)
         if joint is not None:
             between = under[:, 8].addcmul_(under[:, 4], under[:, 5], value=-1)
             plain = _filtered(products[:, 4:], box)
             score = _joint_score(plain, own, between, with_fused[:, 1:], fused_var[:, 0], size)
+            if valid is not None:
+                score *= valid
             joint[:, scale, 0] += score.sum(dim=(0, 2), dtype=torch.float64)
             joint[:, scale, 1] += count
         if wang is not None:
@@ -194,8 +201,10 @@ def _add(level: Level, scale: int, joint: Tensor | None, wang: Tensor | None) ->
             similarity = (source * mean).mul_(2.0).add_(C1)
             similarity.div_(source.square().addcmul_(mean, mean).add_(C1)).mul_(contrast)
             for column, values in enumerate((contrast, similarity)):
+                if valid is not None:
+                    values *= valid[:, None]
                 wang[:, scale, :, column] += values.sum(dim=(0, 3), dtype=torch.float64).T
-            wang[:, scale, :, 2] += count
+            wang[:, scale, :, 2] += count[:, None]
 
 
 def _filtered(products: Tensor, kernel: Tensor) -> Tensor:
@@ -240,9 +249,16 @@ def _joint_score(
 
 
 def _weighted_product(score: Tensor, count: Tensor, weights: tuple[float, ...]) -> Tensor:
-    """Return the product of mean^weight over the scales: (B, scales) sums and counts -> (B,)."""
+    """Return the product of mean^weight over the scales, 0 where none has a patch.
+
+    Args:
+        score: (B, scales) sums.
+        count: (B, scales) number of patches; a scale without any is left out.
+        weights: one for each scale.
+    """
     used = count > 0
     mean = (score / count.clamp(min=1.0)).clamp(min=0.0)
     share = torch.where(used, score.new_tensor(weights), 0.0)
     share = share / share.sum(dim=1, keepdim=True)
-    return torch.where(used, mean**share, 1.0).prod(dim=1)
+    product = torch.where(used, mean**share, 1.0).prod(dim=1)
+    return torch.where(used.any(dim=1), product, 0.0)

@@ -58,18 +58,20 @@ def visual_information_fidelity(ir: Tensor, vis: Tensor, fused: Tensor) -> Tenso
     return vif_of(vif_statistics(images, Window.of_image(*ir.shape[2:])))
 
 
-def vif_statistics(images: Tensor, window: Window) -> Tensor:
+def vif_statistics(images: Tensor, window: Window, valid: Tensor | None = None) -> Tensor:
     """Return the information of the sources, and how much of it the fused image keeps.
 
     Args:
         images: (3 B, H, W) integer grey levels: fused, ir and vis of all images.
         window: what the arrays cover of their images.
+        valid: (B, H, W) float32, 1 for each valid pixel and 0 elsewhere; None where all are. Positions
+            of a filter with only valid pixels under it are summed.
 
     Returns:
         (B, 2, 2) float64 in nats: for ir and vis, the kept and the total information.
     """
     batch = images.shape[0] // 3
-    level = make_level(images, window, torch.float64)
+    level = make_level(images, window, torch.float64, valid)
     sums = torch.zeros(batch, 2, 2, dtype=torch.float64, device=images.device)
     for scale, kernel_size in enumerate(KERNEL_SIZES):
         if scale > 0:
@@ -78,8 +80,8 @@ def vif_statistics(images: Tensor, window: Window) -> Tensor:
         size = level.fitting_kernel(kernel_size)
         if size < 3:
             break
-        for strip in level.strips(size, scale):
-            sums += _information(strip.unflatten(1, (3, batch)), size)
+        for strip, known in level.strips(size, scale):
+            sums += _information(strip.unflatten(1, (3, batch)), size, known)
     return sums
 
 
@@ -90,12 +92,13 @@ def vif_of(statistics: Tensor) -> Tensor:
     return ratio.sum(dim=1)
 
 
-def _information(images: Tensor, size: int) -> Tensor:
+def _information(images: Tensor, size: int, valid: Tensor | None) -> Tensor:
     """Sum the kept and the total information of some rows of one scale.
 
     Args:
         images: (H, 3, B, W) float64; fused, ir, vis.
         size: width of the Gaussian, in pixels.
+        valid: (H', B, W') float32, 1 for each position to sum and 0 elsewhere; None sums all.
 
     Returns:
         (B, 2, 2) float64 in nats: for ir and vis, kept and total.
@@ -116,6 +119,9 @@ def _information(images: Tensor, size: int) -> Tensor:
     gain = covariance.clamp(min=0.0).div_(source_var + TINY)
     noise = torch.addcmul(fused_var, gain, covariance, value=-1).clamp_(min=TINY)
     signal = gain.square_().mul_(source_var).div_(noise.add_(NOISE_VARIANCE))
-    kept = signal.float().log1p_().sum(dim=(0, 3), dtype=torch.float64)  # (2, B)
-    total = (source_var / NOISE_VARIANCE).float().log1p_().sum(dim=(0, 3), dtype=torch.float64)
-    return torch.stack([kept, total], dim=2).transpose(0, 1)
+    sums = []
+    for values in (signal.float().log1p_(), (source_var / NOISE_VARIANCE).float().log1p_()):
+        if valid is not None:
+            values *= valid[:, None]
+        sums.append(values.sum(dim=(0, 3), dtype=torch.float64))  # (2, B)
+    return torch.stack(sums, dim=2).transpose(0, 1)

@@ -159,6 +159,20 @@ def core_of(image: Tensor, window: Window, before: int = 0, after: int = 0) -> T
     return image[..., parts[0], parts[1]]
 
 
+def framed_core(images: Tensor, window: Window, outside: float) -> Tensor:
+    """Return the core with one pixel more on each side: its neighbour, or a constant outside the image.
+
+    Args:
+        images: (..., H, W), the window's array.
+        window: what the array covers of its image.
+        outside: value of the pixels outside the image.
+    """
+    pixels = core_of(images, window, before=1, after=1)
+    left, top = int(window.columns.first == 0), int(window.rows.first == 0)
+    sides = (left, int(window.at_right), top, int(window.at_bottom))
+    return torch.nn.functional.pad(pixels, sides, value=outside)
+
+
 @dataclass(frozen=True)
 class Level:
     """Several images at one scale."""
@@ -167,17 +181,21 @@ class Level:
     """(H, N, W) float32 or float64: N images, with the second axis for the images."""
     window: Window
     """What the fields cover of the images at this scale."""
+    valid: Tensor | None = None
+    """(H, B, W) float32: 1 for each pixel made of valid pixels only, 0 elsewhere; None where all are."""
 
     def fitting_kernel(self, size: int) -> int:
         """Return the filter's width: `size` (odd), or the largest odd number that fits the image."""
         shorter = min(self.window.rows.length, self.window.columns.length)
         return min(size, (shorter - 1) // 2 * 2 + 1)
 
-    def strips(self, size: int, scale: int) -> Iterator[Tensor]:
+    def strips(self, size: int, scale: int) -> Iterator[tuple[Tensor, Tensor | None]]:
         """Yield the pixels under the core's filter positions, ROWS rows of positions at a time.
 
         A strip is (h + size - 1, N, w + size - 1) for its h x w positions. On a CPU it is small enough
-        that what is computed from it stays in the cache; on a GPU one strip covers the core.
+        that what is computed from it stays in the cache; on a GPU one strip covers the core. With each
+        comes a mask (h, B, w): 1 for each position with only valid pixels under the filter, 0 elsewhere;
+        None where all pixels are valid.
         """
         top, bottom = self.window.rows.owned(size, scale)
         left, right = self.window.columns.owned(size, scale)
@@ -186,7 +204,9 @@ class Level:
         step = ROWS if self.fields.device.type == "cpu" else max(1, bottom - top)
         for row in range(top, bottom, step):
             last = min(row + step, bottom) + size - 1
-            yield self.fields[row:last, :, left : right + size - 1]
+            pixels = (slice(row, last), slice(None), slice(left, right + size - 1))
+            positions = None if self.valid is None else _all_valid(self.valid[pixels], size)
+            yield self.fields[pixels], positions
 
     def averaged(self, *, symmetric: bool) -> Level:
         """Return the next scale: the mean of 2 x 2 pixels.
@@ -195,11 +215,11 @@ class Level:
             symmetric: along an odd side, whether the last pixel is averaged with itself; otherwise a
                 zero is put before the first pixel, and the pairs start there.
         """
-        fields, rows = _paired(self.fields, self.window.rows, 0, symmetric=symmetric, zero=-MIDDLE)
-        fields = fields[0::2] + fields[1::2]
-        # two rows of zeros are summed already
-        fields, columns = _paired(fields, self.window.columns, 2, symmetric=symmetric, zero=-2 * MIDDLE)
-        return Level((fields[..., 0::2] + fields[..., 1::2]).mul_(0.25), Window(rows, columns))
+        fields, window = _averaged(self.fields, self.window, symmetric=symmetric, zero=-MIDDLE)
+        if self.valid is None:
+            return Level(fields, window)
+        share, _ = _averaged(self.valid, self.window, symmetric=symmetric, zero=1.0)
+        return Level(fields, window, (share == 1.0).to(share.dtype))
 
     def decimated(self, kernel: Tensor) -> Level:
         """Return the next scale: filtered without padding, then every second pixel."""
@@ -209,14 +229,23 @@ class Level:
             start, stop = -(-span.start // 2), max(0, (span.stop - size) // 2 + 1)
             spans.append(span.halved(start, stop, max(0, (span.length - size) // 2 + 1)))
             starts.append(2 * start - span.start)
-        fields = self.fields[starts[0] :, :, starts[1] :]
-        return Level(filter_fields(fields, kernel, step=2), Window(*spans))
+        pixels = (slice(starts[0], None), slice(None), slice(starts[1], None))
+        fields = filter_fields(self.fields[pixels], kernel, step=2)
+        valid = None if self.valid is None else _all_valid(self.valid[pixels], size, step=2)
+        return Level(fields, Window(*spans), valid)
 
 
-def make_level(images: Tensor, window: Window, dtype: torch.dtype) -> Level:
-    """Return images (N, H, W) as the first scale, in a dtype, with MIDDLE subtracted."""
+def make_level(images: Tensor, window: Window, dtype: torch.dtype, valid: Tensor | None) -> Level:
+    """Return the first scale.
+
+    Args:
+        images: (N, H, W) grey levels; MIDDLE is subtracted from them.
+        window: what the arrays cover of their images.
+        dtype: float32 or float64, of the fields.
+        valid: (B, H, W) float32, 1 for each valid pixel and 0 elsewhere; None where all are.
+    """
     fields = images.transpose(0, 1).to(dtype, memory_format=torch.contiguous_format, copy=True)
-    return Level(fields.sub_(MIDDLE), window)
+    return Level(fields.sub_(MIDDLE), window, None if valid is None else valid.transpose(0, 1))
 
 
 def gaussian_kernel(size: int, sigma: float, like: Tensor) -> Tensor:
@@ -264,12 +293,33 @@ def filter_fields(fields: Tensor, kernel: Tensor, step: int = 1) -> Tensor:
     return out.view(out_height, num_fields, out_width)
 
 
+def _all_valid(valid: Tensor, size: int, step: int = 1) -> Tensor:
+    """Return 1 where all pixels under a filter of size x size are 1, else 0, at every step-th position.
+
+    Args:
+        valid: (H, B, W) float32 of 1 and 0, whose sums are exact.
+        size: width of the filter, in pixels.
+        step: 1, or 2 to halve the size.
+    """
+    counts = filter_fields(valid, valid.new_ones(size), step)
+    return (counts == size * size).to(valid.dtype)
+
+
 def _band_matrix(kernel: Tensor, step: int, outputs: int) -> Tensor:
     """Return the (outputs, (outputs-1)*step + K) matrix that filters a strip."""
     size = kernel.shape[0]
     band = kernel.new_zeros(outputs, (outputs - 1) * step + size)
     band.as_strided((outputs, size), (band.shape[1] + step, 1)).copy_(kernel)
     return band
+
+
+def _averaged(fields: Tensor, window: Window, *, symmetric: bool, zero: float) -> tuple[Tensor, Window]:
+    """Return the means of 2 x 2 pixels and their window; `zero` and `symmetric` as for `_paired`."""
+    fields, rows = _paired(fields, window.rows, 0, symmetric=symmetric, zero=zero)
+    fields = fields[0::2] + fields[1::2]
+    # two rows of zeros are summed already
+    fields, columns = _paired(fields, window.columns, 2, symmetric=symmetric, zero=2 * zero)
+    return (fields[..., 0::2] + fields[..., 1::2]).mul_(0.25), Window(rows, columns)
 
 
 def _paired(
