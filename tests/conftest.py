@@ -63,6 +63,14 @@ def shared_data():
 
 
 @pytest.fixture(scope="session")
+def cases():
+    """The folder of small archives that once went wrong, beside the project."""
+    if not (SHARED / "cases").is_dir():
+        pytest.skip(f"no cases: {SHARED / 'cases'} is absent")
+    return SHARED / "cases"
+
+
+@pytest.fixture(scope="session")
 def golden_metrics():
     """Metric values from outside implementations."""
     path = SHARED / "golden" / "fusion_metrics.csv"

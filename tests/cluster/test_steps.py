@@ -86,8 +86,8 @@ def test_reading_and_writing_import_no_pytorch(modules, absent):
 
 def test_an_image_that_cannot_be_read_is_named_and_the_bytes_before_it_are_counted(row, tmp_path):
     images = read_images(row, max_pixels=40 * 56)
-    np.testing.assert_array_equal(images.ir, IR)
-    np.testing.assert_array_equal(images.vis, VIS)
+    np.testing.assert_array_equal(images.ir.pixels, IR)
+    np.testing.assert_array_equal(images.vis.pixels, VIS)
     num_bytes = {side: (tmp_path / f"{side}.png").stat().st_size for side in ("ir", "vis")}
     assert images.num_bytes == sum(num_bytes.values())
     for side, counted in (("ir", 0), ("vis", num_bytes["ir"])):

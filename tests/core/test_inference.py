@@ -6,20 +6,13 @@ import torch
 
 from dmnet_core.checkpoint import load_checkpoint, save_checkpoint
 from dmnet_core.color import rgb_to_chroma, rgb_to_y, to_rgb
-from dmnet_core.inference import (
-    NoFinitePixels,
-    SizeMismatch,
-    TooSmall,
-    fuse,
-    fuse_and_score,
-    fuse_prepared,
-    prepare_pair,
-)
+from dmnet_core.inference import fuse, fuse_and_score, fuse_prepared
 from dmnet_core.levels import from_levels, to_levels
 from dmnet_core.metrics import METRICS, fusion_metrics
 from dmnet_core.model import DMNet
 from dmnet_core.noise import pair_key, position_noise
-from dmnet_core.ranges import check_range_policy, from_unit, to_unit, value_range
+from dmnet_core.prepare import prepare_pair
+from dmnet_core.ranges import from_unit
 from tests.core.test_model import TINY
 
 
@@ -110,45 +103,8 @@ def test_noise_is_standard_normal_and_independent():
     assert (noise * other).mean().abs() < 5 / 256
 
 
-def test_sixteen_bit_counts_in_a_narrow_band_keep_their_detail():
-    counts = np.linspace(21_000, 21_400, 64 * 64).reshape(64, 64).astype(np.uint16)
-    low, high = value_range(counts, "auto")
-    unit = to_unit(counts, low, high)
-    assert unit.std() > 0.25  # a uniform ramp over [0, 1] has 0.289
-
-
-@pytest.mark.parametrize(
-    ("policy", "expected"),
-    [("auto", (0, 255)), ("dtype", (0, 255)), ("minmax", (10, 90)), ("5:20.5", (5, 20.5))],
-)
-def test_range_policies(policy, expected):
-    assert value_range(np.array([[10, 90]], np.uint8), policy) == expected
-
-
-@pytest.mark.parametrize("policy", ["wide", "3:1", "nan:2", "1:2:3"])
-def test_an_unknown_range_policy_is_named(policy):
-    with pytest.raises(ValueError, match="infrared range policy is .* LOW:HIGH"):
-        check_range_policy(policy, "infrared")
-
-
-def test_a_constant_image_and_nan_become_zero():
-    assert to_unit(np.array([np.nan, 3.0, np.inf]), 0.0, 3.0).tolist() == [0, 1, 0]
-    assert to_unit(np.full(3, 7.0), 7.0, 7.0).tolist() == [0, 0, 0]
-
-
 def test_from_unit_rounds():
     assert from_unit(np.array([0, 0.5, 1], np.float32), "uint8").tolist() == [0, 128, 255]
-
-
-def test_pairs_that_cannot_be_fused_are_named(model):
-    with pytest.raises(SizeMismatch, match="8 x 8 px and visible is 8 x 9"):
-        prepare_pair(random_image(8, 8), random_image(8, 9))
-    with pytest.raises(TooSmall, match="7 x 9"):
-        prepare_pair(random_image(7, 9), random_image(7, 9))
-    with pytest.raises(NoFinitePixels, match="infrared"):
-        prepare_pair(np.full((8, 8), np.nan), random_image(8, 8))
-    with pytest.raises(ValueError, match="expected \\(H, W\\)"):
-        prepare_pair(random_image(8, 8, 2), random_image(8, 8))
 
 
 def test_a_checkpoint_brings_back_network_and_card(model, tmp_path):
