@@ -58,6 +58,11 @@ class FuseConfig:
         f"Visible source values that become 0 and 1, found for each image by itself: {RANGE_POLICIES}",
         "input", default="auto", metavar="POLICY",
     )
+    temperatures: bool = option(
+        "Read the temperatures, in kelvin, of infrared images that are radiometric JPEGs of FLIR, instead "
+        "of their palette pictures. Needs the package flyr on every worker.",
+        "input", default=False,
+    )
     max_pixels: int = option(
         "Largest image that is decoded, in pixels (height x width). A pair with a larger image is "
         "rejected as its header is read.",

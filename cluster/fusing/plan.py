@@ -85,6 +85,7 @@ def make_fingerprint(checkpoint: Checkpoint, config: FuseConfig) -> Fingerprint:
         "ir_range": config.ir_range,
         "vis_range": config.vis_range,
         "colour": config.colour,
+        "temperatures": config.temperatures,
         "dtype": config.output_dtype,
         "max_pixels": config.max_pixels,
         "seed": SEED,

@@ -101,7 +101,11 @@ def _step_options(
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """Return the keyword arguments of the three steps, which share the counts of attempts."""
     attempts = SharedAttempts()
-    read_options = {"max_pixels": config.max_pixels, "attempts": attempts}
+    read_options = {
+        "max_pixels": config.max_pixels,
+        "temperatures": config.temperatures,
+        "attempts": attempts,
+    }
     fuse_options = {
         "checkpoint_url": config.checkpoint_url,
         "digest": fingerprint.fields["weights"],

@@ -208,3 +208,32 @@ def test_a_jpeg_in_a_tiff_that_is_larger_than_its_strip_is_refused_before_it_is_
     assert len(small) < len(large)
     with pytest.raises(BadImage, match="larger than its strip"):
         decode(bytes(data))
+
+
+def segment(marker, body):
+    return bytes([0xFF, marker]) + struct.pack(">H", len(body) + 2) + body
+
+
+def test_the_picture_of_a_radiometric_file_is_said_to_be_one():
+    picture = encode(COLOUR, "JPEG")
+    raw = segment(0xE3, b"\x20" * 60_000)
+    dji = picture[:2] + segment(0xE1, b"Exif\0\0 DJI") + 2 * raw + picture[2:]
+    flir = picture[:2] + segment(0xE1, b"FLIR\0\x01\0\0") + picture[2:]
+    for data, maker in ((dji, "DJI"), (flir, "FLIR")):
+        image = decode(data)
+        assert image.note == f"palette picture of a radiometric file ({maker})"
+        np.testing.assert_array_equal(image.pixels, decode(picture).pixels)
+    assert decode(picture[:2] + segment(0xE1, b"Exif\0\0 DJI") + picture[2:]).note == ""
+    with pytest.raises(BadImage, match="^unreadable: a radiometric file whose raw data flyr can't read"):
+        decode_image(flir, max_pixels=10**6, temperatures=True)
+
+
+def test_temperatures_of_a_radiometric_file_go_with_its_raw_counts(shared_data):
+    folder = shared_data / "flir_16bit"
+    data = (folder / "src_radiometric_jpeg" / "flir_example.jpg").read_bytes()
+    kelvin = decode_image(data, max_pixels=10**6, temperatures=True).pixels
+    counts = decode((folder / "ir" / "flir_example.png").read_bytes()).pixels
+    assert (kelvin.shape, kelvin.dtype) == (counts.shape, np.float32)
+    order = np.argsort(counts.ravel(), kind="stable")
+    assert (np.diff(kelvin.ravel()[order]) >= -1e-3).all()  # one follows from the other, and rises with it
+    assert 290 < kelvin.min() < kelvin.max() < 340

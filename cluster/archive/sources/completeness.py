@@ -7,6 +7,7 @@ and given an end mark, and where a BMP or a WebP ends early.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]", re.DOTALL)  # none within a scan's data
 JPEG_START, JPEG_END, JPEG_SCAN, JPEG_PROGRESSIVE = 0xD8, 0xD9, 0xDA, 0xC2
@@ -22,6 +23,18 @@ def is_cut(data: bytes, kind: str) -> bool:
     return len(data) < length + int.from_bytes(start, "little")
 
 
+def segments(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Yield marker, offset and body of each segment of a JPEG, up to the end mark or a second start."""
+    position = 2
+    while found := JPEG_MARKER.search(data, position):
+        marker, start = data[found.start() + 1], found.end()
+        if marker in (JPEG_START, JPEG_END):
+            yield marker, found.start(), b""
+            return
+        position = start + max(2, int.from_bytes(data[start : start + 2], "big"))
+        yield marker, found.start(), data[start + 2 : position]
+
+
 class JpegScans:
     """Frame and scans of a JPEG, found by its segments; a thumbnail inside a segment is skipped."""
 
@@ -33,15 +46,12 @@ class JpegScans:
         components: bytes = b""
         progressive = False
         headers: list[bytes] = []
-        position = 2
-        while found := JPEG_MARKER.search(data, position):
-            marker, start = data[found.start() + 1], found.end()
-            if marker in (JPEG_START, JPEG_END):
-                has_end = marker == JPEG_END
-                break
-            end = start + max(2, int.from_bytes(data[start : start + 2], "big"))
-            body = data[start + 2 : end]
-            if marker == JPEG_SCAN:
+        self.end = len(data)
+        """Offset of the end mark, in bytes."""
+        for marker, start, body in segments(data):
+            if marker == JPEG_END:
+                has_end, self.end = True, start
+            elif marker == JPEG_SCAN:
                 headers.append(body)
             elif marker in JPEG_FRAMES:
                 components, progressive = body[6::3], marker in (JPEG_PROGRESSIVE, 0xCA)
@@ -49,9 +59,6 @@ class JpegScans:
                 self.height = int.from_bytes(body[1:3], "big")
                 self.width = int.from_bytes(body[3:5], "big")
                 self.is_decoded = marker in JPEG_DECODED and self.bits == 8
-            position = end
-        self.end = found.start() if has_end and found else len(data)
-        """Offset of the end mark, in bytes."""
         wanted = {(part, k) for part in components for k in range(NUM_COEFFICIENTS)}
         self.is_complete = has_end and wanted <= _sent(headers, progressive)
         """Whether the file has an end mark, and its scans send every coefficient to the last bit."""

@@ -12,6 +12,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 
 import imagecodecs
 import numpy as np
@@ -19,6 +20,7 @@ import simplejpeg
 from PIL import Image
 
 from cluster.archive.reasons import BadImage
+from cluster.archive.sources import radiometric
 from cluster.archive.sources.completeness import JpegScans, is_cut
 from cluster.archive.sources.image import (
     Pixels,
@@ -57,7 +59,7 @@ STRAY = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
 """Message of the JPEG decoder about bytes between the end of the last scan and the end mark."""
 
 
-def decode_image(data: bytes, *, max_pixels: int) -> SourceImage:
+def decode_image(data: bytes, *, max_pixels: int, temperatures: bool = False) -> SourceImage:
     """Return the pixels of a file, upright by its EXIF orientation, and where it has data.
 
     Samples of 8 bits or less give uint8, of up to 16 bits uint16, signed, wider and floating ones
@@ -67,6 +69,7 @@ def decode_image(data: bytes, *, max_pixels: int) -> SourceImage:
     Args:
         data: all bytes of the file.
         max_pixels: largest height x width that is decoded.
+        temperatures: whether a radiometric JPEG of FLIR gives its temperatures instead of its picture.
 
     Raises:
         BadImage: the file gives no image; its reason is one of REASONS.
@@ -81,8 +84,12 @@ def decode_image(data: bytes, *, max_pixels: int) -> SourceImage:
         "BMP": _decode_by_pillow,
         "WEBP": _decode_by_pillow,
     }
+    maker = radiometric.maker_of(data)
+    if maker == "FLIR" and temperatures:
+        return radiometric.read_temperatures(data, max_pixels=max_pixels)
     try:
-        return decoders[kind](data, max_pixels=max_pixels)
+        image = decoders[kind](data, max_pixels=max_pixels)
+        return replace(image, note=radiometric.note_of(maker)) if maker else image
     except BadImage:
         raise
     # On damaged bytes a parser may raise any error; each means that the file can't be decoded.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,8 @@ class SourceImage:
     """(H, W) or (H, W, 3); uint8, uint16 or float32."""
     valid: Mask | None = None
     """(H, W), False where the file says that it has no data; None where it has data everywhere."""
+    note: str = ""
+    """What a user should know about the pixels; empty where there is nothing."""
 
 
 def check_pixels(width: int, height: int, max_pixels: int) -> None:
@@ -55,7 +57,7 @@ def without_alpha(samples: Pixels) -> SourceImage:
 def upright(image: SourceImage, orientation: int) -> SourceImage:
     """Return an image turned and mirrored as EXIF's orientation, 1 to 8, says; others count as 1."""
     valid = None if image.valid is None else np.ascontiguousarray(_turned(image.valid, orientation))
-    return SourceImage(np.ascontiguousarray(_turned(image.pixels, orientation)), valid)
+    return replace(image, pixels=np.ascontiguousarray(_turned(image.pixels, orientation)), valid=valid)
 
 
 def _turned(array: NDArray[np.generic], orientation: int) -> NDArray[np.generic]:

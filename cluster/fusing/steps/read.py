@@ -10,7 +10,9 @@ from cluster.fusing.steps.rows import Row, crashed, pack_image
 from cluster.storage import fused_store
 
 
-def read_window(row: Row, *, max_pixels: int, attempts: Attempts | None = None) -> Row:
+def read_window(
+    row: Row, *, max_pixels: int, temperatures: bool = False, attempts: Attempts | None = None
+) -> Row:
     """Step 1 of 3: add the pixels of one window to its row.
 
     A pair that ended its process MAX_ATTEMPTS times while it was read is rejected as `crashed`.
@@ -23,6 +25,8 @@ def read_window(row: Row, *, max_pixels: int, attempts: Attempts | None = None) 
          ir_dtype, vis_dtype    uint8, uint16 or float32
          ir_valid, vis_valid    bytes of bool, where the file has data; empty where it has everywhere;
                                 with columns of shape and type as the pixels have
+         ir_digest, vis_digest  of the bytes of both files, empty where reason is set
+         note                   what a user should know about the pixels, often empty
          reason, detail         "" or why the pair is rejected
          read_bytes, read_s     bytes of both files that were read, seconds
     """
@@ -35,7 +39,7 @@ def read_window(row: Row, *, max_pixels: int, attempts: Attempts | None = None) 
         reason, detail = "crashed", crashed("read")
     else:
         try:
-            images = read_images(row, max_pixels=max_pixels)
+            images = read_images(row, max_pixels=max_pixels, temperatures=temperatures)
             read_bytes = images.num_bytes
         except BadPair as error:
             reason, detail, read_bytes = error.reason, error.detail, error.num_bytes
@@ -47,6 +51,9 @@ def read_window(row: Row, *, max_pixels: int, attempts: Attempts | None = None) 
         **pack_image("vis", images.vis.pixels if images else None),
         **pack_image("ir_valid", images.ir.valid if images else None),
         **pack_image("vis_valid", images.vis.valid if images else None),
+        "ir_digest": images.ir_digest if images else "",
+        "vis_digest": images.vis_digest if images else "",
+        "note": images.note if images else "",
         "reason": reason,
         "detail": detail,
         "read_bytes": read_bytes,
