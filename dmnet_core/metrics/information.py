@@ -23,11 +23,11 @@ def joint_histogram(source: Tensor, fused: Tensor, valid: Tensor | None = None) 
     """
     batch = source.shape[0]
     code = (source * NUM_LEVELS + fused).int()  # (B, 1, H, W)
-    code = code.flatten(1)  # (B, H*W)
-    rows = list(code)
+    num_codes = NUM_LEVELS * NUM_LEVELS
     if valid is not None:
-        rows = [row[keep] for row, keep in zip(code, valid.flatten(1) > 0, strict=True)]
-    counts = [torch.bincount(row, minlength=NUM_LEVELS * NUM_LEVELS) for row in rows]
+        code.masked_fill_(valid == 0, num_codes)
+    code = code.flatten(1)  # (B, H*W)
+    counts = [torch.bincount(row, minlength=num_codes)[:num_codes] for row in code]
     return torch.stack(counts).view(batch, NUM_LEVELS, NUM_LEVELS)
 
 

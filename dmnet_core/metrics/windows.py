@@ -199,14 +199,17 @@ class Level:
         """
         top, bottom = self.window.rows.owned(size, scale)
         left, right = self.window.columns.owned(size, scale)
-        if right == left:
+        if right == left or bottom == top:
             return
+        reach = size - 1
+        known = None
+        if self.valid is not None:
+            known = _all_valid(self.valid[top : bottom + reach, :, left : right + reach], size)
         step = ROWS if self.fields.device.type == "cpu" else max(1, bottom - top)
         for row in range(top, bottom, step):
-            last = min(row + step, bottom) + size - 1
-            pixels = (slice(row, last), slice(None), slice(left, right + size - 1))
-            positions = None if self.valid is None else _all_valid(self.valid[pixels], size)
-            yield self.fields[pixels], positions
+            last = min(row + step, bottom)
+            pixels = self.fields[row : last + reach, :, left : right + reach]
+            yield pixels, None if known is None else known[row - top : last - top]
 
     def averaged(self, *, symmetric: bool) -> Level:
         """Return the next scale: the mean of 2 x 2 pixels.

@@ -137,12 +137,14 @@ def read_levels(path):
     return torch.from_numpy(pixels)[None, None]
 
 
-def windowed_metrics(ir, vis, fused, windows):
+def windowed_metrics(ir, vis, fused, windows, valid=None):
     parts = []
     for window in windows:
         rows, columns = window.rows, window.columns
         array = (..., slice(rows.start, rows.stop), slice(columns.start, columns.stop))
-        parts.append(fusion_statistics(ir[array], vis[array], fused[array], window))
+        # windows with masks and windows without may be mixed
+        known = None if valid is None or valid[array].all() else valid[array]
+        parts.append(fusion_statistics(ir[array], vis[array], fused[array], window, known))
     return merge(parts)
 
 
@@ -150,8 +152,8 @@ LOOSELY_MERGED = {"VIF": 1e-6, "MS-SSIM": 1e-6, "MS-SSIM-Wang": 1e-6}
 """Relative, far below what is asked: filters in other strips round otherwise."""
 
 
-def check_merged(images, windows):
-    whole, merged = fusion_metrics(*images), windowed_metrics(*images, windows)
+def check_merged(images, windows, valid=None):
+    whole, merged = fusion_metrics(*images, valid), windowed_metrics(*images, windows, valid)
     for name in METRICS:
         expected = pytest.approx(whole[name].numpy(), rel=LOOSELY_MERGED.get(name, 1e-9), abs=1e-12)
         assert merged[name].numpy() == expected, name
@@ -162,6 +164,18 @@ def check_merged(images, windows):
 def test_windows_with_a_halo_merge_to_the_whole_image(shape, core):
     images = random_images(2, *shape)
     check_merged(images, list(cut(*shape, core)))
+
+
+@pytest.mark.parametrize("core", [128, 97])
+def test_windows_with_masks_merge_to_the_whole_image(core):
+    images = random_images(2, 401, 531)
+    valid = torch.rand(images[0].shape, generator=torch.Generator().manual_seed(1)) >= 0.001
+    valid[..., 250:] = True
+    valid[0, :, 300:, :90] = False
+    windows = list(cut(401, 531, core, halo=176))
+    whole = [window.columns.start >= 250 for window in windows]
+    assert any(whole) and not all(whole)
+    check_merged(images, windows, valid)
 
 
 def test_windows_of_real_images_merge_to_the_whole_image(shared_data):
