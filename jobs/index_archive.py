@@ -21,15 +21,20 @@ def parse_arguments(arguments: list[str] | None = None) -> IndexConfig:
 
 def index(config: IndexConfig) -> str:
     """Write the index and print what is in it; return an empty text."""
-    from cluster.archive.pair_index import build_index  # takes a second: not before the options
+    from cluster.archive.matching import NO_PAIR  # takes a second: not before the options
+    from cluster.archive.pair_index import build_index
 
     report = build_index(config)
     written, unmatched = (
         printable(redact_url(url)) for url in (report.index_url, report.unmatched_url)
     )
-    print(f"{report.num_pairs} pairs in {written}")
+    print(f"{report.num_pairs} pairs in {written}{' (not written)' if config.dry_run else ''}")
+    for pair_id, ir, vis in report.pairs if config.dry_run else report.pairs[:1]:
+        print(f"  {'' if config.dry_run else 'for example '}{pair_id!r}: {ir!r} with {vis!r}")
     for reason, count in sorted(report.num_unmatched.items()):
-        print(f"{count} names without a pair ({reason}), listed in {unmatched}")
+        what = "names without a pair" if reason in NO_PAIR else "files left out"
+        print(f"{count} {what} ({reason}){'' if config.dry_run else f', listed in {unmatched}'}")
+        print(f"  for example {printable(report.unmatched[reason])}")
     return ""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cluster.archive.naming import Naming
 from cluster.text.options import check_options, option
 
 RANGE_POLICIES = (
@@ -23,28 +24,50 @@ class IndexConfig:
     vis_url: str = option("Folder or s3:// prefix of the visible images.", "input", metavar="URL")
     ir_pattern: str = option(
         "How the path of an infrared image below --ir, without its extension, spells the pair_id: "
-        "{id}_ir where bridge_ir.png is the infrared image of the pair bridge.",
-        "input", default="{id}", metavar="TEXT",
+        "{id}_ir where bridge_ir.png is the infrared image of the pair bridge. Several names in braces "
+        "make a pair_id of several parts, each without a slash: {set}/lwir/{frame} where "
+        "day/lwir/7.png is of the pair day/7. A pattern with the extension of an image, {id}.tiff, "
+        "takes files of that extension alone.",
+        "names", default="{id}", metavar="TEXT",
     )
     vis_pattern: str = option(
-        "How the path of a visible image below --vis, without its extension, spells the pair_id: "
-        "{id}_rgb where bridge_rgb.png is the visible image of the pair bridge.",
-        "input", default="{id}", metavar="TEXT",
+        "How the path of a visible image below --vis, without its extension, spells the pair_id, by the "
+        "same names in braces: {id}_rgb where bridge_rgb.png is the visible image of the pair bridge.",
+        "names", default="{id}", metavar="TEXT",
+    )
+    ignore_case: bool = option(
+        "Take names that differ only in upper and lower case for one. The pair_id is spelled as in the "
+        "infrared name.",
+        "names", default=False,
+    )
+    ignore_leading_zeros: bool = option(
+        "Take names that differ only in the zeros before a number for one: frame 7 and frame 0007. The "
+        "pair_id is spelled as in the infrared name.",
+        "names", default=False,
     )
     output_url: str = option(
         "Pair index to write, a name that ends in .parquet or .csv. The table of names without a "
         "partner goes beside it, as NAME.unmatched.parquet.",
         "output", metavar="FILE",
     )
+    dry_run: bool = option(
+        "Print ten pairs from all over the archive, and what was left out and why, and write nothing.",
+        "output", default=False,
+    )
     # fmt: on
 
+    @property
+    def naming(self) -> Naming:
+        """How the files are named."""
+        return Naming(
+            ir_pattern=self.ir_pattern,
+            vis_pattern=self.vis_pattern,
+            ignore_case=self.ignore_case,
+            ignore_leading_zeros=self.ignore_leading_zeros,
+        )
+
     def __post_init__(self) -> None:
-        for flag, pattern in (("--ir-pattern", self.ir_pattern), ("--vis-pattern", self.vis_pattern)):
-            if pattern.count("{id}") != 1:
-                raise ValueError(
-                    f"{flag} is {pattern!r}, expected the text '{{id}}' exactly once, standing for "
-                    "the pair_id (for example '{id}_ir')"
-                )
+        assert self.naming  # refuses patterns that are none
         if not self.output_url.endswith((".parquet", ".csv")):
             raise ValueError(
                 f"--output is {self.output_url!r}, expected a name that ends in .parquet or .csv"

@@ -2,102 +2,145 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+from cluster.archive.name_reader import NameReader, as_text
+from cluster.archive.naming import Naming, of_one_extension
 from cluster.storage.objects import FileInfo
 
 SIDES = ("ir", "vis")
-IMAGE_EXTENSIONS = frozenset(
-    "png jpg jpeg jpe jfif tif tiff bmp webp gif jp2 j2k heic heif avif pgm ppm pnm".split()
-)
-"""A file with another extension is no image of the archive; one without any may be."""
-
+NO_PAIR = ("missing_partner", "ambiguous", "bad_name")
+"""Reasons of names that count as rejected pairs."""
+IGNORED = ("not_image", "other_extension")
+"""Reasons of files that are listed as left out, and count as no pair."""
 Row = dict[str, Any]
+Named = dict[str, list[tuple[str, FileInfo]]]
+"""The spelling of the pair_id and the file of each name of one side, by the key that both sides share."""
 
 
 def match_pairs(
-    ir_files: Iterable[FileInfo],
-    vis_files: Iterable[FileInfo],
-    ir_pattern: str = "{id}",
-    vis_pattern: str = "{id}",
+    ir_files: Sequence[FileInfo],
+    vis_files: Sequence[FileInfo],
+    naming: Naming | None = None,
+    *,
+    folders: tuple[str, str] | None = None,
+    outputs: tuple[str | None, str | None] = (None, None),
 ) -> tuple[list[Row], list[Row]]:
     """Match two listings by pair_id: the relative path without extension, taken out of the pattern.
+
+    A file that both listings hold belongs to one side: that whose pattern its name fits; of two, that
+    whose folder and pattern spell out more of it.
+
+    Args:
+        ir_files: files below the infrared prefix.
+        vis_files: files below the visible prefix.
+        naming: how the files are named; by default each path is its pair's pair_id.
+        folders: where one prefix is the other or lies below it, what comes before the paths of each
+            side in the outer of both: empty, or a path with a slash at its end.
+        outputs: path of the run's own output below each prefix, as `NameReader` takes it.
 
     Returns:
         Rows with the columns of SCHEMA and rows with those of UNMATCHED_SCHEMA, by pair_id.
     """
+    naming = naming or Naming()
+    patterns = naming.patterns()
+    readers = [
+        NameReader(pattern, files, order=patterns[0].names, output=output)
+        for pattern, files, output in zip(patterns, (ir_files, vis_files), outputs, strict=True)
+    ]
+    fold = naming.fold()
     unmatched: list[Row] = []
-    found: dict[str, dict[str, list[FileInfo]]] = {}
-    for side, files, pattern in (("ir", ir_files, ir_pattern), ("vis", vis_files, vis_pattern)):
-        before, _, after = pattern.partition("{id}")
-        spelled = re.compile(re.escape(before) + "(.+)" + re.escape(after), re.DOTALL)
+    sides: tuple[Named, Named] = ({}, {})
+    for number, files in enumerate((ir_files, vis_files)):
+        side, read, named = SIDES[number], readers[number].read, sides[number]
+        shared = _Shared(readers, folders, number) if folders else None
         for file in files:
-            stem, dot, extension = split_extension(file.path)
-            if dot and extension.lower() not in IMAGE_EXTENSIONS:
-                detail = f"{side}: the extension is none of an image"
-                unmatched.append(_unmatched(stem, "not_image", detail, {side: file.url}))
-            elif not _is_text(file.url):
-                detail = f"{side}: the file's name is not UTF-8: rename it"
-                unmatched.append(_unmatched(stem, "bad_name", detail, {side: file.url}))
-            elif (match := spelled.fullmatch(stem)) is None:
-                detail = f"{side}: the name does not fit the pattern {pattern!r}"
-                unmatched.append(_unmatched(stem, "missing_partner", detail, {side: file.url}))
+            pair_id, reason, detail = read(file)
+            if shared and shared.is_others(file, reason):
+                continue
+            if reason:
+                unmatched.append(_unmatched(pair_id, reason, f"{side}: {detail}", {side: file.url}))
             else:
-                found.setdefault(match[1], {"ir": [], "vis": []})[side].append(file)
+                named.setdefault(fold(pair_id) if fold else pair_id, []).append((pair_id, file))
     pairs: list[Row] = []
-    for pair_id in sorted(found):
-        sides = found[pair_id]
-        side_urls = {side: sides[side][0].url for side in SIDES if sides[side]}
-        several = [side for side in SIDES if len(sides[side]) > 1]
-        if several:
+    for key in sides[0] | sides[1]:
+        ir, vis = sides[0].get(key, []), sides[1].get(key, [])
+        pair_id = (ir or vis)[0][0]
+        if len(ir) == len(vis) == 1:
+            pairs.append(_pair(pair_id, ir[0][1], vis[0][1]))
+            continue
+        urls = {side: found[0][1].url for side, found in zip(SIDES, (ir, vis), strict=True) if found}
+        if len(ir) > 1 or len(vis) > 1:
             detail = "; ".join(
-                f"{side}: {', '.join(repr(file.path) for file in sides[side])}" for side in several
+                f"{side}: {_several(found, side, reader.pattern.text)}"
+                for side, found, reader in zip(SIDES, (ir, vis), readers, strict=True)
+                if len(found) > 1
             )
-            unmatched.append(_unmatched(pair_id, "ambiguous", detail, side_urls))
-        elif len(side_urls) == 1:
-            missing = "vis" if "ir" in side_urls else "ir"
-            detail = f"{missing}: no file of this name below the prefix"
-            unmatched.append(_unmatched(pair_id, "missing_partner", detail, side_urls))
+            unmatched.append(_unmatched(pair_id, "ambiguous", detail, urls))
         else:
-            ir, vis = sides["ir"][0], sides["vis"][0]
-            pairs.append(
-                {
-                    "pair_id": pair_id,
-                    "ir_url": ir.url,
-                    "vis_url": vis.url,
-                    "ir_size": ir.size,
-                    "ir_etag": ir.etag,
-                    "vis_size": vis.size,
-                    "vis_etag": vis.etag,
-                }
-            )
+            detail = f"{'vis' if ir else 'ir'}: no file of this name below the prefix"
+            unmatched.append(_unmatched(pair_id, "missing_partner", detail, urls))
+    pairs.sort(key=lambda row: row["pair_id"])
     return pairs, sorted(unmatched, key=lambda row: (row["pair_id"], row["detail"]))
 
 
-def split_extension(path: str) -> tuple[str, bool, str]:
-    """Split a path at the last dot of the file's name, unless it begins with it.
+class _Shared:
+    """Tells to which side a file belongs, where the listings of both sides hold it."""
 
-    Returns:
-        What is before the dot, whether there is one, and what is behind it.
-    """
-    folder, slash, name = path.rpartition("/")
-    stem, dot, extension = name.rpartition(".")
-    if not dot or not stem:
-        return path, False, ""
-    return f"{folder}{slash}{stem}", True, extension
+    def __init__(
+        self, readers: Sequence[NameReader], folders: tuple[str, str], number: int
+    ) -> None:
+        """Take what is known of both sides; `number` is 0 for the files of the infrared listing."""
+        self.folder, self.other_folder = folders[number], folders[1 - number]
+        self.read_other = readers[1 - number].read
+        ir, vis = (
+            len(folder) + reader.pattern.num_fixed
+            for folder, reader in zip(folders, readers, strict=True)
+        )
+        self.is_ir = number == 0
+        self.is_spelled_out = (ir >= vis) == self.is_ir
+        """Whether this side's folder and pattern spell out more of a name than the other's."""
+
+    def is_others(self, file: FileInfo, reason: str) -> bool:
+        """Return whether a file is the other side's; `reason` is why this side's pattern leaves it."""
+        path = self.folder + file.path
+        if not path.startswith(self.other_folder):
+            return False  # the other listing does not hold it
+        _, others_reason, _ = self.read_other(
+            replace(file, path=path.removeprefix(self.other_folder))
+        )
+        if bool(reason) != bool(others_reason):
+            return bool(reason)
+        return not (self.is_ir if reason else self.is_spelled_out)
 
 
-def _is_text(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def _pair(pair_id: str, ir: FileInfo, vis: FileInfo) -> Row:
+    return {
+        "pair_id": pair_id,
+        "ir_url": ir.url,
+        "vis_url": vis.url,
+        "ir_size": ir.size,
+        "ir_etag": ir.etag,
+        "vis_size": vis.size,
+        "vis_etag": vis.etag,
+    }
+
+
+def _several(found: Sequence[tuple[str, FileInfo]], side: str, pattern: str) -> str:
+    """Name the files of one name, and say what to do about them."""
+    paths = [file.path for _, file in found]
+    if len({pair_id for pair_id, _ in found}) > 1:
+        advice = "they are one name by --ignore-case or --ignore-leading-zeros: rename all but one"
+    elif narrower := of_one_extension(pattern, paths):
+        advice = f"take one by --{side}-pattern {narrower!r} of jobs/index_archive.py"
+    else:
+        advice = "their extensions differ only in case: rename all but one"
+    return f"{', '.join(map(repr, paths))}: {advice}"
 
 
 def _unmatched(pair_id: str, reason: str, detail: str, side_urls: dict[str, str]) -> Row:
     row = {"pair_id": pair_id, "reason": reason, "detail": detail}
     row |= {f"{side}_url": side_urls.get(side, "") for side in SIDES}
-    return {name: value.encode("utf-8", "backslashreplace").decode() for name, value in row.items()}
+    return {name: as_text(value) for name, value in row.items()}

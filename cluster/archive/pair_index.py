@@ -13,7 +13,9 @@ from typing import Any
 import pandas as pd
 
 from cluster.archive.config import IndexConfig
-from cluster.archive.matching import match_pairs
+from cluster.archive.matching import NO_PAIR, match_pairs
+from cluster.archive.naming import PART, Naming
+from cluster.archive.no_pairs import counted, no_pairs_message
 from cluster.storage import objects, tables, urls
 from cluster.storage.tables import Database, quoted
 
@@ -32,8 +34,8 @@ URLS = ("ir_url", "vis_url")
 SOURCE = ("pair_id", "ir_size", "ir_etag", "vis_size", "vis_etag")
 """Columns that tell one version of a pair's files from another."""
 UNMATCHED_SCHEMA = dict.fromkeys(("pair_id", "reason", "detail", "ir_url", "vis_url"), "str")
-NO_PAIR = ("missing_partner", "ambiguous", "bad_name")
-"""Reasons in the table of unmatched names that count as rejected pairs; `not_image` does not."""
+NUM_EXAMPLES = 10
+"""Pairs that a report on an index names."""
 
 Row = dict[str, Any]
 
@@ -50,27 +52,48 @@ class IndexReport:
     """URL of the index."""
     unmatched_url: str
     """URL of the table of unmatched names."""
+    pairs: list[tuple[str, str, str]]
+    """Up to NUM_EXAMPLES pairs from all over the index: pair_id and the paths below both prefixes."""
+    unmatched: dict[str, str]
+    """Name and detail of one name that makes no pair, by reason."""
 
 
 def build_index(config: IndexConfig) -> IndexReport:
     """List both prefixes, match the names, write the index and the table of unmatched names.
 
+    Under `--dry-run` nothing is written.
+
     Raises:
-        ValueError: a prefix is not there or cannot be reached, or no name has a partner.
+        ValueError: a prefix is not there or cannot be reached, both name the same files, or no name has
+            a partner.
     """
-    pairs, unmatched = _match_prefixes(
-        config.ir_url, config.vis_url, config.ir_pattern, config.vis_pattern
-    )
+    pairs, unmatched = _match_prefixes(config.ir_url, config.vis_url, config.naming)
     unmatched_url = unmatched_table_url(config.output_url)
     for url, rows, schema in (
         (unmatched_url, unmatched, UNMATCHED_SCHEMA),
         (config.output_url, pairs, SCHEMA),
     ):
-        tables.write_table(url, tables.as_table(rows, schema).to_pandas())
-    counts: dict[str, int] = {}
-    for row in unmatched:
-        counts[row["reason"]] = counts.get(row["reason"], 0) + 1
-    return IndexReport(len(pairs), counts, config.output_url, unmatched_url)
+        if not config.dry_run:
+            tables.write_table(url, tables.as_table(rows, schema).to_pandas())
+    by_reason = counted(unmatched)
+    return IndexReport(
+        num_pairs=len(pairs),
+        num_unmatched={reason: count for reason, count, _ in by_reason},
+        index_url=config.output_url,
+        unmatched_url=unmatched_url,
+        pairs=_examples(pairs, config),
+        unmatched={reason: f"{row['pair_id']!r}, {row['detail']}" for reason, _, row in by_reason},
+    )
+
+
+def _examples(pairs: list[Row], config: IndexConfig) -> list[tuple[str, str, str]]:
+    number = min(len(pairs), NUM_EXAMPLES)
+    chosen = [pairs[place * len(pairs) // number] for place in range(number)]
+    ir, vis = (
+        [urls.path_below(row[side], prefix) or urls.redact_url(row[side]) for row in chosen]
+        for side, prefix in zip(URLS, (config.ir_url, config.vis_url), strict=True)
+    )
+    return list(zip((row["pair_id"] for row in chosen), ir, vis, strict=True))
 
 
 def open_index(
@@ -79,8 +102,9 @@ def open_index(
     ir_url: str | None = None,
     vis_url: str | None = None,
     partition: tuple[int, int] | None = None,
-) -> None:
-    """Make the tables `pairs` and `unmatched` of a run.
+    output_url: str | None = None,
+) -> int:
+    """Make the tables `pairs` and `unmatched` of a run; return how many other files were left out.
 
     `pairs` has `__row` (0, 1, ... in the order of the index), every column of SCHEMA, with -1 and ""
     where a user's own index does not say, and any other column of the index. `unmatched` has the columns
@@ -93,6 +117,8 @@ def open_index(
         ir_url: prefix of the infrared images, where there is no index.
         vis_url: prefix of the visible images, where there is no index.
         partition: (k, n): only the names that are in the k-th, from 1, of n parts.
+        output_url: output of the run, whose files are no images of the archive where it lies below a
+            prefix.
 
     Raises:
         ValueError: the index or a prefix cannot be used, or a pair_id stands twice.
@@ -100,7 +126,7 @@ def open_index(
     own = in_partition(partition)
     if index_url is None:
         assert ir_url is not None and vis_url is not None
-        pairs, unmatched = _match_prefixes(ir_url, vis_url, "{id}", "{id}")
+        pairs, unmatched = _match_prefixes(ir_url, vis_url, Naming(), output_url)
         database.add("listed", tables.as_table(pairs, SCHEMA))
         columns = ", ".join(SCHEMA)
         database.run(
@@ -132,6 +158,8 @@ def open_index(
         f"where reason in ({reasons}) and {own}"
     )
     _check_unique(database, index_url)
+    left_out = database.first(f"select count(*) from {names} where reason not in ({reasons}) and {own}")
+    return int(left_out[0])
 
 
 def load_index(
@@ -167,21 +195,44 @@ def unmatched_table_url(index_url: str) -> str:
 
 
 def _match_prefixes(
-    ir_url: str, vis_url: str, ir_pattern: str, vis_pattern: str
+    ir_url: str, vis_url: str, naming: Naming, output_url: str | None = None
 ) -> tuple[list[Row], list[Row]]:
-    ir_url, vis_url = urls.absolute_url(ir_url), urls.absolute_url(vis_url)
+    prefixes = {"ir": urls.absolute_url(ir_url), "vis": urls.absolute_url(vis_url)}
+    folders = _folders_of_one(**prefixes)
+    if folders:
+        ir_names, vis_names = (
+            folder + PART.sub("{}", pattern)
+            for folder, pattern in zip(folders, (naming.ir_pattern, naming.vis_pattern), strict=True)
+        )
+        if ir_names == vis_names or (naming.ignore_case and ir_names.lower() == vis_names.lower()):
+            raise ValueError(
+                f"--ir {urls.redact_url(ir_url)!r} and --vis {urls.redact_url(vis_url)!r} name the same "
+                "files, each of which would be paired with itself, expected two folders, or an index by "
+                "two patterns: for example jobs/index_archive.py --ir-pattern '{id}_T' --vis-pattern "
+                "'{id}_W', where a_T.png and a_W.png are the images of the pair a"
+            )
+    files = {side: objects.list_files(url) for side, url in prefixes.items()}
+    outputs = [
+        None if output_url is None else urls.path_below(output_url, url) for url in prefixes.values()
+    ]
     pairs, unmatched = match_pairs(
-        objects.list_files(ir_url), objects.list_files(vis_url), ir_pattern, vis_pattern
+        files["ir"], files["vis"], naming, folders=folders, outputs=(outputs[0], outputs[1])
     )
     if not pairs:
-        example = f", for example {unmatched[0]['pair_id']!r}" if unmatched else ""
-        raise ValueError(
-            f"no infrared file below {urls.redact_url(ir_url)!r} has a visible one of its name "
-            f"below {urls.redact_url(vis_url)!r} ({len(unmatched)} names without a "
-            f"partner{example}), expected equal relative paths without extension: make an index "
-            "with jobs/index_archive.py --ir-pattern and --vis-pattern where the names differ"
-        )
+        num_files = {side: len(found) for side, found in files.items()}
+        raise ValueError(no_pairs_message(prefixes, num_files, naming, unmatched))
     return pairs, unmatched
+
+
+def _folders_of_one(ir: str, vis: str) -> tuple[str, str] | None:
+    """Return the path of each prefix in the outer of both, as `match_pairs` takes it; None if apart."""
+    if below := urls.path_below(vis, ir):
+        return "", f"{below}/"
+    if below is not None:
+        return "", ""
+    if below := urls.path_below(ir, vis):
+        return f"{below}/", ""
+    return None
 
 
 def _check_columns(database: Database, index_url: str) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cluster.archive.config import RANGE_POLICIES
+from cluster.archive.naming import NamePattern
 from cluster.text.options import check_index_name, check_options, option
 
 if TYPE_CHECKING:
@@ -16,10 +17,10 @@ REFERENCES = ("average", "max", "laplacian")
 """Names that tables keep for the built-in reference methods."""
 
 
-def _name_and_url(text: str) -> tuple[str, str]:
-    """Return the two sides of NAME=URL; whether they can be used is checked with the config."""
-    name, _, url = text.partition("=")
-    return name, url
+def _name_and_value(text: str) -> tuple[str, str]:
+    """Return the two sides of NAME=URL or NAME=TEXT; whether they can be used the config checks."""
+    name, _, value = text.partition("=")
+    return name, value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +35,16 @@ class EvaluateConfig:
     fused_urls: tuple[tuple[str, str], ...] = option(
         "Methods to score, each by a name and the URL of its fused images: an output of fuse_archive, "
         "its fused.zarr, or a folder whose images are named as the pairs.",
-        "input", flag="--fused", default=(), metavar="NAME=URL", parse=_name_and_url,
+        "input", flag="--fused", default=(), metavar="NAME=URL", parse=_name_and_value,
         unset="the reference methods alone",
+    )
+    fused_patterns: tuple[tuple[str, str], ...] = option(
+        "How the files of a method are named, where it is a folder: ours={id}_fused where "
+        "bridge_fused.png is its image of the pair bridge. Several names in braces make a pair_id of "
+        "several parts, {set}/fused/{frame}, and an extension at the end, {id}.png, takes files of that "
+        "extension alone.",
+        "input", flag="--fused-pattern", default=(), metavar="NAME=TEXT", parse=_name_and_value,
+        unset="{id} for every method, the path below its folder without extension",
     )
     limit: int | None = option(
         "Score only the first N pairs of the index.",
@@ -93,6 +102,14 @@ class EvaluateConfig:
                     f"--fused is {name + '=' + url!r}, expected NAME=URL with a name of at most 40 "
                     "letters, digits, spaces and _.+-()"
                 )
+        methods = {name for name, _ in self.fused_urls}
+        for number, (name, pattern) in enumerate(self.fused_patterns):
+            if name not in methods or name in dict(self.fused_patterns[:number]):
+                raise ValueError(
+                    f"--fused-pattern is {name + '=' + pattern!r}, expected NAME=TEXT with a name that "
+                    "--fused gives, each name once"
+                )
+            NamePattern(pattern, flag=f"--fused-pattern of {name}")
         if twice := {name for name in names if names.count(name) > 1}:
             raise ValueError(
                 f"--fused names {', '.join(sorted(twice))} twice (or as a reference method), expected "

@@ -17,12 +17,12 @@ from typing import Any, cast
 
 import pandas as pd
 
-from cluster.archive.matching import split_extension
 from cluster.archive.pair_index import load_index
 from cluster.evaluating import score_table
 from cluster.evaluating.config import REFERENCES, EvaluateConfig
+from cluster.evaluating.images import find_images, find_method
 from cluster.evaluating.scoring import Method, score_pair
-from cluster.storage import fused_store, objects, tables, urls
+from cluster.storage import objects, tables, urls
 from cluster.storage.config_urls import with_absolute_urls, without_secrets
 from cluster.storage.tables import Database
 from cluster.text.units import duration
@@ -63,8 +63,10 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
     pairs, num_unmatched = load_index(config.index_url)
     pairs = pairs.head(config.limit) if config.limit else pairs
     pairs = pairs.assign(set=pairs["set"].astype("str").fillna("") if "set" in pairs else "")
-    methods = [_find_method(name, url) for name, url in config.fused_urls]
-    places, problems = _find_images(methods, pairs, limited=config.limit is not None)
+    methods = [find_method(name, url) for name, url in config.fused_urls]
+    places, problems = find_images(
+        methods, pairs, dict(config.fused_patterns), limited=config.limit is not None
+    )
     if config.references:
         methods += [Method(name, "reference", "") for name in REFERENCES]
         for found in places.values():
@@ -82,55 +84,6 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
     )
     problem_frame = tables.as_table(problems, PROBLEM_COLUMNS).to_pandas()
     return _write(config, scores, problem_frame, [m.name for m in methods], pairs, num_unmatched, start)
-
-
-def _find_method(name: str, url: str) -> Method:
-    """Say what lies at a URL: an output of fuse_archive, its store, or a folder of images."""
-    for store in (urls.join_url(url, "fused.zarr"), url):
-        if fused_store.read_store_attributes(store) is not None:
-            return Method(name, "store", store)
-    return Method(name, "images", url)
-
-
-def _find_images(
-    methods: list[Method], pairs: pd.DataFrame, *, limited: bool
-) -> tuple[dict[str, dict[str, str]], list[Row]]:
-    """Return by pair and method where the fused image is, and a row for each that is not as expected.
-
-    Args:
-        methods: methods whose images are in stores and folders.
-        pairs: rows of the index, with pair_id and set.
-        limited: whether the index has more pairs, so that others' images are no surprise.
-    """
-    sets: dict[str, str] = dict(zip(pairs["pair_id"], pairs["set"], strict=True))
-    places: dict[str, dict[str, str]] = {name: {} for name in sets}
-    problems: list[Row] = []
-    for method in methods:
-        found: dict[str, list[str]] = {}
-        if method.kind == "store":
-            ids = {fused_store.escape_pair_id(name): name for name in sets}
-            for path in fused_store.list_fused(method.url):
-                found.setdefault(ids.get(path, path), []).append(path)
-        else:
-            for file in objects.list_files(method.url):
-                found.setdefault(split_extension(file.path)[0], []).append(file.url)
-
-        def problem(name: str, reason: str, detail: str, by: str = method.name) -> None:
-            row = {"method": by, "pair_id": name, "set": sets.get(name, "")}
-            problems.append(row | {"reason": reason, "detail": detail})
-
-        for name in sorted(found.keys() | sets.keys()):
-            found_urls = [urls.redact_url(url) for url in sorted(found.get(name, []))]
-            if name not in sets:
-                if not limited:
-                    problem(name, "extra", f"{', '.join(found_urls)}: no pair of the index has this name")
-            elif not found_urls:
-                problem(name, "missing", f"nothing of this name in {urls.redact_url(method.url)}")
-            elif len(found_urls) > 1:
-                problem(name, "ambiguous", f"several files of this name: {', '.join(found_urls)}")
-            else:
-                places[name][method.name] = found[name][0]
-    return places, problems
 
 
 def _score(config: EvaluateConfig, rows: pd.DataFrame, methods: tuple[Method, ...]) -> Iterable[Row]:

@@ -59,8 +59,8 @@ class FuseConfig:
         "input", default="auto", metavar="POLICY",
     )
     temperatures: bool = option(
-        "Read the temperatures, in kelvin, of infrared images that are radiometric JPEGs of FLIR, instead "
-        "of their palette pictures. Needs the package flyr on every worker.",
+        "Read the temperatures, in kelvin, of infrared images that are radiometric JPEGs of FLIR, not "
+        "their palette pictures. Needs the package flyr on every worker.",
         "input", default=False,
     )
     max_pixels: int = option(

@@ -107,7 +107,13 @@ class _Run:
     def open_index(self) -> None:
         """Read the index, or list the prefixes, as they are now."""
         config = self.config
-        open_index(self.database, config.index_url, config.ir_url, config.vis_url, config.partition)
+        left_out = open_index(
+            self.database, config.index_url, config.ir_url, config.vis_url, config.partition,
+            config.output_url,
+        )  # fmt: skip
+        if left_out:
+            text = f"{left_out} files left out, which are no images; index_archive.py lists them with why"
+            self.log.say("left_out", text, files=left_out)
 
     def plan(self) -> Plan:
         """Return what is left to do, and say it.

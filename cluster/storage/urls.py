@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 
 
 class StorageError(ValueError):
@@ -31,6 +32,28 @@ def absolute_url(url: str) -> str:
 def join_url(url: str, *parts: str) -> str:
     """Return the URL of something below `url`."""
     return "/".join([url.rstrip("/") or "/", *(part.strip("/") for part in parts)])
+
+
+def path_below(url: str, folder_url: str) -> str | None:
+    """Return the path of a URL below a folder: empty where it is the folder, None where it is elsewhere.
+
+    Spellings of one place are equal: a relative path, a slash at the end, a link to a local folder, and
+    credentials or their absence.
+    """
+    for resolved in (os.path.abspath, os.path.realpath):
+        place, folder = (_place(given, resolved) for given in (url, folder_url))
+        if place == folder:
+            return ""
+        if place.startswith(f"{folder}/"):
+            return place[len(folder) + 1 :]
+    return None
+
+
+def _place(url: str, resolved: Callable[[str], str]) -> str:
+    if not is_remote(url):
+        return resolved(local_path(url)).rstrip("/")
+    scheme, _, rest = redact_url(url).rstrip("/").partition("://")
+    return f"{'s3' if scheme == 's3a' else scheme}://{rest}"
 
 
 def redact_url(url: str) -> str:

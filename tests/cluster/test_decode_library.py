@@ -235,5 +235,5 @@ def test_temperatures_of_a_radiometric_file_go_with_its_raw_counts(shared_data):
     counts = decode((folder / "ir" / "flir_example.png").read_bytes()).pixels
     assert (kelvin.shape, kelvin.dtype) == (counts.shape, np.float32)
     order = np.argsort(counts.ravel(), kind="stable")
-    assert (np.diff(kelvin.ravel()[order]) >= -1e-3).all()  # one follows from the other, and rises with it
+    assert (np.diff(kelvin.ravel()[order]) >= -1e-3).all()  # both rise together
     assert 290 < kelvin.min() < kelvin.max() < 340

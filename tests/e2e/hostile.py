@@ -293,8 +293,6 @@ def add_name_cases():
         ("right to left", "name that reverses its reading", "gnp\u202egnp"),
         ("nfc", "name in composed Unicode (NFC)", "caf\u00e9"),
         ("nfd", "the same name decomposed (NFD)", "cafe\u0301"),
-        ("two dots", "name of two dots (file ...png)", ".."),
-        ("two dots below", "name of two dots in a folder", "deep/.."),
         ("dash", "name with leading dashes", "--output=-rf"),
         ("escaped", "name of escaped dots and slashes", "%2e%2e%2f%2e%2e%2fescape"),
         ("double escaped", "the escaped name escaped once more", "%252e%252e%252f%252e%252e%252fescape"),
@@ -307,12 +305,14 @@ def add_name_cases():
         ("formula at", "name that a spreadsheet would run", "@SUM(1+1)*cmd"),
         ("shell", "name that a shell would run", "$(touch pwned);`touch pwned`&"),
         ("markdown", "name that breaks a Markdown table", "a | b |\\| ![x](y)"),
-        ("hidden", "name with a leading dot", ".hidden"),
         ("zarr", "name of Zarr's own", "zarr.json"),
         ("zarr array", "name of the array in a pair's group", "zarr.json/fused"),
     ):
         add_name(slug, what, name)
     for slug, what, name in (
+        ("two dots", "pair_id of two dots", ".."),
+        ("two dots below", "pair_id of two dots below a folder", "deep/.."),
+        ("hidden", "pair_id with a leading dot", ".hidden"),
         ("index up", "pair_id ../../escape", "../../escape"),
         ("index root", "pair_id of an absolute path", "/tmp/escape"),
         ("index empty", "pair_id with empty segments", "a//b/"),
