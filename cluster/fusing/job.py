@@ -25,6 +25,7 @@ from cluster.fusing.plan import Plan, check_fingerprint, make_fingerprint, make_
 from cluster.fusing.preview import write_preview
 from cluster.fusing.results import metric_means, write_record, write_tables
 from cluster.fusing.summary import Summary, judge, summarise
+from cluster.runtime.address import check_cluster
 from cluster.storage import fused_store, objects, urls
 from cluster.storage.config_urls import with_absolute_urls
 from cluster.storage.tables import Database
@@ -59,6 +60,7 @@ def _fuse_archive(run: _Run) -> Summary:
     run.open_index()
     if config.dry_run:
         return summarise(database, run.plan())
+    run.check_cluster()
     with Lease(output.url, run.log, config.partition, wait=config.wait) as lease:
         if lease.waited:  # there may be other pairs by now
             run.open_index()
@@ -115,6 +117,18 @@ class _Run:
             text = f"{left_out} files left out, which are no images; index_archive.py lists them with why"
             self.log.say("left_out", text, files=left_out)
 
+    def check_cluster(self) -> None:
+        """Raise ValueError where RAY_ADDRESS names no cluster that answers and there is something to fuse.
+
+        Before the lease is taken, so that nothing is written. The plan that counts is made under the
+        lease; this one is made only where no cluster answers, since a run with nothing to do needs none.
+        """
+        try:
+            check_cluster()
+        except ValueError:
+            if self.plan_again().num_todo:
+                raise
+
     def plan(self) -> Plan:
         """Return what is left to do, and say it.
 
@@ -139,7 +153,7 @@ class _Run:
         return plan
 
     def plan_again(self) -> Plan:
-        """Return how things stand after the run's work."""
+        """Return how things stand by now, and say nothing."""
         self.ledger.load(self.database, self.config.partition)
         return self._subtract()
 

@@ -1,5 +1,7 @@
 """Keeps a Ray that is started here to this machine and this user: loopback, a token, a private folder.
 
+It also says which head Ray makes of an address.
+
 This is the only module that uses private interfaces of Ray, so it is the first to break with a new Ray.
 """
 
@@ -11,7 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from ray._private import ray_constants
+from ray._private import ray_constants, services
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
 LOOPBACK_SWITCH = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
@@ -22,6 +24,10 @@ LOCAL_TOKEN = secrets.token_hex(32)
 read."""
 NO_PORT = "99999"
 """Number that keeps Ray from opening the ports of its metrics, which ask for no token: it is no port."""
+NO_SERVER = "http://127.0.0.1:0"
+"""Address on which nothing can listen, for the API server that this Ray does not have. Without it Ray
+Train asks whichever Ray it finds on the machine for its controller's state, sends the token there, and
+waits 12 s for an answer at the end of a training."""
 SOCKET_PATH_BYTES = 107
 """Longest path of a Unix socket, in bytes."""
 SESSION_PATH_BYTES = 72
@@ -33,7 +39,7 @@ SESSION_PATH_BYTES = 72
 def closed_to_others() -> Iterator[None]:
     """Set what makes a Ray that is started within listen on loopback and ask for a token."""
     settings = {LOOPBACK_SWITCH: "0", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": LOCAL_TOKEN}
-    settings |= {"RAY_enable_metrics_collection": "0"}
+    settings |= {"RAY_enable_metrics_collection": "0", "RAY_API_SERVER_ADDRESS": NO_SERVER}
     settings |= dict.fromkeys(("AUTOSCALER_METRIC_PORT", "DASHBOARD_METRIC_PORT"), NO_PORT)
     before = {name: os.environ.pop(name, None) for name in (*settings, "RAY_AUTH_TOKEN_PATH")}
     os.environ |= settings
@@ -54,6 +60,21 @@ def _read_token_settings() -> None:
     """Have Ray take its token and whether to ask for one from the environment again."""
     AuthenticationTokenLoader.instance().reset_cache()
     Config.initialize("")
+
+
+def head_of(address: str) -> str:
+    """Return the HOST:PORT that Ray will connect to for an address, also for `auto`.
+
+    Raises:
+        ValueError: Ray finds no cluster on this machine.
+    """
+    try:
+        return str(services.canonicalize_bootstrap_address(address))
+    except ConnectionError as error:
+        raise ValueError(
+            f"RAY_ADDRESS is {address!r}, and no Ray runs on this machine, expected one: start it, or "
+            "unset RAY_ADDRESS to let the job start a Ray of its own"
+        ) from error
 
 
 def private_folder() -> str:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -20,7 +22,8 @@ import ray
 os.environ.setdefault("RAY_DATA_DOWNSTREAM_CAPACITY_OBJECT_STORE_BUDGET_UTIL_THRESHOLD", "0")
 import ray.data
 
-from cluster.runtime.local_only import closed_to_others, private_folder
+from cluster.runtime.address import CLIENT, OTHERWISE, check_cluster, cluster_address
+from cluster.runtime.local_only import closed_to_others, head_of, private_folder
 
 REPO_ROOT = Path(__file__).resolve().parents[2]
 JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
@@ -42,34 +45,64 @@ def ray_session(actor_cpus: float) -> Iterator[float]:
 
     Args:
         actor_cpus: CPUs that all actors together will claim; a local Ray is made large enough.
+
+    Raises:
+        ValueError: RAY_ADDRESS names no cluster that answers, or Ray does not start.
     """
-    address = os.environ.get("RAY_ADDRESS") or None
+    address = cluster_address()
     options: dict[str, Any] = {"runtime_env": _runtime_env(joins=address is not None)}
     if address is None:
         cpus = max(MIN_LOCAL_CPUS, os.cpu_count() or 1, int(actor_cpus) + SPARE_CPUS)
         options |= {"address": "local", "num_cpus": cpus, "include_dashboard": False}
         options |= {"_temp_dir": private_folder()}
-    else:
-        options["address"] = address
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else a warning about GPUs
     with closed_to_others() if address is None else nullcontext():
-        try:
-            ray.init(logging_level=logging.ERROR, log_to_driver=False, **options)
-        except ConnectionError as error:
-            raise ValueError(
-                f"Ray cluster {address!r} can't be reached ({error}), expected host:port or "
-                "ray://host:port of a running cluster: check RAY_ADDRESS"
-            ) from error
-        except Exception as error:  # Ray has no class of its own for a node that starts too slowly
-            raise ValueError(
-                f"Ray did not start ({' '.join(str(error).split())[:200]}), expected a node within "
-                "its time limit: run the same command again when the machine is less busy"
-            ) from error
+        _start(address, options)
         try:
             _quiet_ray_data()
             yield float(ray.cluster_resources().get("CPU", 0))
         finally:
             ray.shutdown()
+
+
+def _start(address: str | None, options: dict[str, Any]) -> None:
+    """Start Ray, or join the cluster of an address, and keep this process's handler of SIGTERM."""
+    if address is not None:
+        check_cluster()
+        if not address.startswith(CLIENT):
+            check_cluster(head_of(address))
+        options = options | {"address": address}
+    try:
+        with _own_sigterm():
+            ray.init(logging_level=logging.ERROR, log_to_driver=False, **options)
+    except Exception as error:  # Ray has no class of its own for a node that starts too slowly
+        said = " ".join(str(error).split())[:200]
+        if address is None:
+            raise ValueError(
+                f"Ray did not start ({said}), expected a node within its time limit: run the same "
+                "command again when the machine is less busy"
+            ) from error
+        raise ValueError(
+            f"RAY_ADDRESS is {address!r}, and that cluster can't be joined ({said}), expected one of "
+            f"this version of Ray and Python: start it, correct the address, or {OTHERWISE}"
+        ) from error
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Keep what this process does at SIGTERM: `ray.init` sets a handler whose exit ends in an abort."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Ray sets its handler in the main thread alone
+        return
+    own = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    except SystemExit:  # Ray's handler was called meanwhile
+        signal.signal(signal.SIGTERM, own)
+        signal.raise_signal(signal.SIGTERM)
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, own)
 
 
 def _runtime_env(*, joins: bool) -> dict[str, Any]:

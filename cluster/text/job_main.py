@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import argparse
 import re
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import MISSING, Field
 from types import NoneType
 from typing import Any, NoReturn, TypeVar, get_args, get_type_hints
@@ -20,11 +23,11 @@ from cluster.text.options import Option, flag_of, options_of
 from cluster.text.plain_text import one_line
 
 C = TypeVar("C")
-DONE, PROBLEM, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
+DONE, PROBLEM, WRONG_INPUT, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 """Exit codes of every job; an error with an `exit_code` of its own ends the job with that."""
 ON_RAY = (
     "The job joins the Ray cluster that the environment variable RAY_ADDRESS names, as HOST:PORT; "
-    "without it, the job starts a Ray of its own on this machine."
+    "where it is unset, empty or local, the job starts a Ray of its own on this machine."
 )
 """Sentence for the description of a job that runs on Ray."""
 EXPECTED = {int: "a whole number", float: "a number", str: "text"}
@@ -80,16 +83,42 @@ def run(
         arguments: words of the command line; None takes those of the process.
     """
     config = parse_arguments(arguments)
-    try:
-        problem, code = call(config), PROBLEM
-    except (ValueError, OSError) as error:
-        problem, code = str(error) or type(error).__name__, getattr(error, "exit_code", WRONG_INPUT)
-    except KeyboardInterrupt:
-        problem, code = "interrupted before it was done: run the same command again", INTERRUPTED
+    with _sigterm_interrupts() as terminated:
+        try:
+            problem, code = call(config), PROBLEM
+        except (ValueError, OSError) as error:
+            problem, code = str(error) or type(error).__name__, getattr(error, "exit_code", WRONG_INPUT)
+        except KeyboardInterrupt:
+            code = TERMINATED if terminated.is_set() else INTERRUPTED
+            problem = "interrupted before it was done: run the same command again"
     if not problem:
         return DONE
     print(f"{name}: {one_line(problem)}", file=sys.stderr)
     return code
+
+
+@contextmanager
+def _sigterm_interrupts() -> Iterator[threading.Event]:
+    """Let a SIGTERM stop the job in order, as Ctrl-C does; a second one ends the process at once.
+
+    Yields:
+        Whether a SIGTERM came: Ray raises a KeyboardInterrupt of its own in place of the handler's.
+    """
+    terminated = threading.Event()
+
+    def stop(*_: object) -> NoReturn:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        terminated.set()
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield terminated  # Python calls handlers of signals in the main thread alone
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield terminated
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pandas as pd
 
 from cluster.archive.pair_index import URLS, load_index
+from cluster.runtime.address import check_cluster
 from cluster.storage import objects, s3, urls
 from cluster.storage.config_urls import with_absolute_urls, without_secrets
 from cluster.storage.tables import Database
@@ -68,6 +69,7 @@ def train_dmnet(config: TrainConfig) -> TrainingReport:
     pairs = pairs[["pair_id", "ir_url", "vis_url"]]
     held_out, rest = hold_out(pairs, config)
     _check_start(config)
+    check_cluster()  # before anything is written
     _check_same_training(config)
     written = {
         name: urls.join_url(config.output_url, file)
