@@ -89,9 +89,7 @@ def match_pairs(
 class _Shared:
     """Tells to which side a file belongs, where the listings of both sides hold it."""
 
-    def __init__(
-        self, readers: Sequence[NameReader], folders: tuple[str, str], number: int
-    ) -> None:
+    def __init__(self, readers: Sequence[NameReader], folders: tuple[str, str], number: int) -> None:
         """Take what is known of both sides; `number` is 0 for the files of the infrared listing."""
         self.folder, self.other_folder = folders[number], folders[1 - number]
         self.read_other = readers[1 - number].read
@@ -108,9 +106,7 @@ class _Shared:
         path = self.folder + file.path
         if not path.startswith(self.other_folder):
             return False  # the other listing does not hold it
-        _, others_reason, _ = self.read_other(
-            replace(file, path=path.removeprefix(self.other_folder))
-        )
+        _, others_reason, _ = self.read_other(replace(file, path=path.removeprefix(self.other_folder)))
         if bool(reason) != bool(others_reason):
             return bool(reason)
         return not (self.is_ir if reason else self.is_spelled_out)

@@ -106,7 +106,7 @@ class Naming:
 
 
 def of_one_extension(pattern: str, paths: Sequence[str]) -> str:
-    """Return a pattern that takes one of the files of one name; empty where their extensions are equal."""
+    """Return a pattern that takes one of the files of one name; empty if extensions are equal."""
     extensions = {split_extension(path)[2].lower() for path in paths}
     return f"{pattern}.{max(extensions)}" if len(extensions) == len(paths) else ""
 

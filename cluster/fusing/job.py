@@ -114,7 +114,7 @@ class _Run:
             config.output_url,
         )  # fmt: skip
         if left_out:
-            text = f"{left_out} files left out, which are no images; index_archive.py lists them with why"
+            text = f"{left_out} files left out as no images of the archive; index_archive.py lists them"
             self.log.say("left_out", text, files=left_out)
 
     def check_cluster(self) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from cluster.archive.config import IndexConfig
 from cluster.archive.matching import match_pairs
+from cluster.archive.naming import Naming
 from cluster.archive.pair_index import build_index, load_index, open_index
 from cluster.storage import tables
 from cluster.storage.objects import FileInfo
@@ -54,7 +55,9 @@ def test_every_name_without_a_pair_has_a_reason():
 
 def test_patterns_take_the_pair_id_out_of_either_name():
     pairs, unmatched = match_pairs(
-        listing("x/007_ir.png", "x/odd.png"), listing("rgb_x/007.png"), "{id}_ir", "rgb_{id}"
+        listing("x/007_ir.png", "x/odd.png"),
+        listing("rgb_x/007.png"),
+        Naming(ir_pattern="{id}_ir", vis_pattern="rgb_{id}"),
     )
     assert ids(pairs) == ["x/007"]
     assert reasons(unmatched) == {"x/odd": "missing_partner"}
