@@ -89,7 +89,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
 def _score(config: EvaluateConfig, rows: pd.DataFrame, methods: tuple[Method, ...]) -> Iterable[Row]:
     """Send the pairs through Ray Data; yield a row for each pair and method."""
     # Here, as Ray itself: not before the inputs are checked.
-    from cluster.runtime.datasets import dataset_of
+    from cluster.runtime.datasets import batches_of, dataset_of
     from cluster.runtime.session import ray_session
 
     options = {
@@ -109,10 +109,8 @@ def _score(config: EvaluateConfig, rows: pd.DataFrame, methods: tuple[Method, ..
             num_cpus=1,
         ) as dataset:
             scored = dataset.flat_map(cast(Any, score_pair), fn_kwargs=options, num_cpus=1)
-            for batch in scored.iter_batches(
-                batch_size=None, prefetch_batches=0, batch_format="pyarrow"
-            ):
-                yield from cast(Any, batch).to_pylist()
+            for batch in batches_of(scored):
+                yield from batch
 
 
 def _write(

@@ -34,6 +34,8 @@ from cluster.text.run_log import RunLog
 from dmnet_core import __version__
 from dmnet_core.checkpoint import Checkpoint, load_checkpoint
 
+CONFIRMED_AT_ONCE = 10_000
+"""Number of pairs with unchanged bytes whose rows are put together."""
 REJECTED_FIELDS = ("pair_id", "reason", "detail")
 
 
@@ -68,13 +70,15 @@ def _fuse_archive(run: _Run) -> Summary:
         lease.check()
         run.mark_store()
         try:
+            if plan.num_to_compare:
+                plan = run.compare(plan, lease)
             run.ledger.mark(database, "to_revoke", "replacing")
             if config.prune:
                 run.prune(lease)
             if plan.num_todo:
                 run.fuse(plan, lease)
             lease.check()
-            if plan.num_todo or (config.prune and plan.num_gone):
+            if run.has_new_pixels or (config.prune and plan.num_gone):
                 plan = run.plan_again()
             summary = judge(database, summarise(database, plan), plan, config.max_rejected)
             run.write_results()
@@ -156,6 +160,33 @@ class _Run:
         """Return how things stand by now, and say nothing."""
         self.ledger.load(self.database, self.config.partition)
         return self._subtract()
+
+    def compare(self, plan: Plan, lease: Lease) -> Plan:
+        """Take pairs out of the plan whose files were only copied or touched; return what is left."""
+        from cluster.fusing import stream
+        from cluster.runtime.session import ray_session
+
+        same: list[str] = []
+        num_same = 0
+        with ray_session(0), closing(
+            stream.compared(self.database, self.output, self.log.run_id)
+        ) as batches:
+            for rows in batches:
+                same += [row["pair_id"] for row in rows if row["same"]]
+                if len(same) >= CONFIRMED_AT_ONCE:
+                    lease.check()
+                    self.ledger.confirm(self.database, same)
+                    num_same, same = num_same + len(same), []
+        lease.check()
+        self.ledger.confirm(self.database, same)
+        num_same += len(same)
+        left = self.plan_again()
+        text = (
+            f"{num_same} of {plan.num_to_compare} pairs with other etags have the same bytes as before; "
+            f"{left.num_todo} pairs to fuse"
+        )
+        self.log.say("compared", text, same=num_same, to_fuse=left.num_todo)
+        return left
 
     def mark_store(self) -> None:
         """Write on the store's root what its pixels are made with, where it does not say so yet."""

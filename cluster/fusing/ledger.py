@@ -63,6 +63,8 @@ COLUMNS = {
 """Every column and its type; sizes unknown to the index are -1, etags unknown to it are empty."""
 PLANNED = (*SOURCE, "status", "reason", "fingerprint", "zarr_path", "written_bytes", "recorded_at")
 """Columns that a plan needs of the latest row of every window."""
+HAS_LEDGER_ROW = 'l.pair_id = {0}.pair_id and l.recorded_at = {0}.recorded_at and l."window" = 0'
+"""SQL condition under which a row `l` of the ledger is the one that a row of another table stands for."""
 ROWS_PER_PART = 1000
 SECONDS_PER_PART = 10.0
 """Longest time for which rows of finished windows wait in memory while further rows come, in seconds."""
@@ -154,21 +156,44 @@ class Ledger:
             table: name of a table with the columns PLANNED.
             status: status of the new rows.
         """
-        self.flush()
         if not database.first(f"select count(*) from {table}")[0]:
             return
+        nothing = {"str": "''", "int64": "0", "float64": "null"}
+        values = {
+            name: tables.quoted(name) if name in PLANNED else nothing[kind]
+            for name, kind in COLUMNS.items()
+        }
+        self._put_table(database, values | {"status": f"'{status}'", "window": "0"}, table)
+
+    def confirm(self, database: Database, pair_ids: list[str]) -> None:
+        """Put the rows of pairs again, with the etags that their unchanged files have now.
+
+        Args:
+            database: holds the tables of a plan.
+            pair_ids: pairs of the table `to_compare` whose bytes are those of their rows.
+        """
+        database.add("confirmed", tables.as_table([{"pair_id": p} for p in pair_ids], {"pair_id": "str"}))
+        values = {name: f"l.{tables.quoted(name)}" for name in COLUMNS}
+        values |= {name: f"p.{name}" for name in SOURCE}
+        source = (
+            "to_compare c semi join confirmed using (pair_id) join pairs p using (__row) "
+            f"join ledger l on {HAS_LEDGER_ROW.format('c')}"
+        )
+        self._put_table(database, values, source)
+        database.run("drop table confirmed")
+
+    def _put_table(self, database: Database, values: dict[str, str], source: str) -> None:
+        """Put the rows of a table or join in a part of their own; `values` is the SQL of each column."""
+        self.flush()
         if self._rows:
             self._rows, self._num_put = [], 0
             self._num_parts += 1
-        given = {"status": f"'{status}'", "run_id": f"'{self.run_id}'", "window": "0"}
-        given |= {"recorded_at": repr(self._next_time())}
-        nothing = {"str": "''", "int64": "0", "float64": "null"}
-        columns = []
-        for name, kind in COLUMNS.items():
-            column = tables.quoted(name)
-            value = given.get(name, column if name in PLANNED else nothing[kind])
-            columns.append(f"({value})::{tables.SQL_TYPES[kind]} as {column}")
-        database.write(f"select {', '.join(columns)} from {table}", self._part_url())
+        values |= {"run_id": f"'{self.run_id}'", "recorded_at": repr(self._next_time())}
+        columns = [
+            f"({values[name]})::{tables.SQL_TYPES[kind]} as {tables.quoted(name)}"
+            for name, kind in COLUMNS.items()
+        ]
+        database.write(f"select {', '.join(columns)} from {source}", self._part_url())
         self._num_parts += 1
 
     def _next_time(self) -> float:

@@ -45,6 +45,8 @@ class Plan:
         current     pairs of the index that are done: __row, pair_id, status, reason, recorded_at,
                     written_bytes
         todo        pairs that the run fuses: __row
+        to_compare  those of them whose files have other etags than when they were fused, and the same
+                    sizes, as after a copy: __row, pair_id, recorded_at
         gone        rows of `latest` of pairs that have left the index and may have pixels
         to_revoke   rows of `latest` that stop being true once the run begins
     """
@@ -55,6 +57,8 @@ class Plan:
     """Names that make no pair."""
     num_todo: int
     """Pairs that the run fuses."""
+    num_to_compare: int
+    """Pairs among them whose bytes may be those that they were fused from."""
     read_bytes: int
     """Size of the sources to read, as far as the index knows it, in bytes."""
     num_unknown_sizes: int
@@ -179,6 +183,13 @@ def make_plan(
         limit=2**62 if limit is None else limit,
     )
     database.run(
+        "create or replace table to_compare as select __row, l.pair_id, l.recorded_at "
+        "from pairs p join latest l using (pair_id) semi join todo using (__row) "
+        "where l.status = 'fused' and l.fingerprint = $digest and p.ir_size = l.ir_size "
+        "and p.vis_size = l.vis_size and p.ir_size >= 0 and p.vis_size >= 0",
+        digest=digest,
+    )
+    database.run(
         "create or replace table gone as from latest anti join pairs using (pair_id) "
         "where status in ('fused', 'lost', 'replacing', 'pruning')"
     )
@@ -210,6 +221,7 @@ def _counted(database: Database, digest: str, limit: int | None) -> Plan:
         num_pairs=num_all if limit is None else min(limit, num_all),
         num_unmatched=num_unmatched,
         num_todo=num_todo,
+        num_to_compare=database.first("select count(*) from to_compare")[0],
         read_bytes=int(read_bytes),
         num_unknown_sizes=int(num_unknown),
         write_bytes=int(vis_bytes if mean_written is None else mean_written * num_todo),

@@ -71,6 +71,8 @@ def say_plan(log: RunLog, plan: Plan, *, prune: bool = False, memory: str = "") 
         "to read": units.size(plan.read_bytes) + unknown,
         "to write": f"about {units.size(plan.write_bytes)}",
     }
+    if plan.num_to_compare:
+        rows["to compare"] = f"{plan.num_to_compare} of them, whose files may only have been copied"
     if memory:
         rows["memory"] = memory
     if plan.num_gone:

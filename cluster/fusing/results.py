@@ -13,6 +13,7 @@ from importlib.metadata import version
 
 from cluster.archive.pair_index import SCHEMA, URLS
 from cluster.fusing.config import FuseConfig
+from cluster.fusing.ledger import HAS_LEDGER_ROW
 from cluster.fusing.output import Output
 from cluster.fusing.plan import Fingerprint
 from cluster.fusing.steps.rows import RANGES
@@ -35,7 +36,6 @@ NUMBERS = frozenset(
     f"{sign}{size}INT" for sign in ("", "U") for size in ("TINY", "SMALL", "BIG", "HUGE")
 ) | {"INTEGER", "UINTEGER", "FLOAT", "DOUBLE"}
 """SQL types of numbers: a column may turn from one into another."""
-HAS_LEDGER_ROW = 'l.pair_id = {0}.pair_id and l.recorded_at = {0}.recorded_at and l."window" = 0'
 
 
 def write_tables(database: Database, output: Output) -> None:

@@ -9,13 +9,15 @@ import ray.data
 
 from cluster.archive.pair_index import SOURCE, URLS
 from cluster.fusing.config import FuseConfig
+from cluster.fusing.ledger import HAS_LEDGER_ROW
 from cluster.fusing.output import Output
 from cluster.fusing.plan import SEED, Fingerprint
 from cluster.fusing.shared_attempts import SharedAttempts
+from cluster.fusing.steps.compare import compare_bytes
 from cluster.fusing.steps.fuse import FuseWindows
 from cluster.fusing.steps.read import read_window
 from cluster.fusing.steps.write import write_window
-from cluster.runtime.datasets import actor_claim, dataset_of
+from cluster.runtime.datasets import actor_claim, batches_of, dataset_of
 from cluster.storage import fused_store
 from cluster.storage.tables import Database
 
@@ -28,6 +30,8 @@ NOT_ON_FUSERS = {"dmnet-role": "!fuser"}
 dear. Without the label, Ray runs a task on the node that holds its pixels."""
 ANY_NODE: list[dict[str, Any]] = [{"label_selector": {}}]
 """Node labels for reading and writing where no node without a fuser has room: any."""
+PAIRS_PER_BLOCK = 32
+"""Least number of pairs whose bytes one task compares."""
 TASKS: dict[str, Any] = {
     "num_cpus": READ_CPUS,
     "label_selector": NOT_ON_FUSERS,
@@ -90,10 +94,20 @@ def fused(
             )
             .map(cast(Any, write_window), fn_kwargs=write_options, **TASKS)
         )
-        for batch in rows.iter_batches(
-            batch_size=None, prefetch_batches=0, batch_format="pyarrow"
-        ):
-            yield cast(Any, batch).to_pylist()
+        yield from batches_of(rows)
+
+
+def compared(database: Database, output: Output, run_id: str) -> Generator[list[Row], None, None]:
+    """Read the files of the table `to_compare`; yield rows of `compare_bytes` as they come."""
+    with dataset_of(
+        database,
+        "select p.pair_id, ir_url, vis_url, l.ir_digest, l.vis_digest from to_compare c join pairs p "
+        f"using (__row) join ledger l on {HAS_LEDGER_ROW.format('c')} order by __row",
+        output.todo(run_id),
+        least_per_block=PAIRS_PER_BLOCK,
+        **TASKS,
+    ) as pairs:
+        yield from batches_of(pairs.map(cast(Any, compare_bytes), **TASKS))
 
 
 def _step_options(

@@ -62,6 +62,12 @@ def dataset_of(
                 objects.delete(url)
 
 
+def batches_of(dataset: ray.data.Dataset) -> Iterator[list[dict[str, Any]]]:
+    """Yield the rows of a dataset as they come, without any waiting in this process."""
+    for batch in dataset.iter_batches(batch_size=None, prefetch_batches=0, batch_format="pyarrow"):
+        yield cast(Any, batch).to_pylist()
+
+
 def most_blocks(num_workers: int) -> int:
     """Return how many blocks the rows of a run are cut into at most."""
     return max(MAX_BLOCKS, BLOCKS_PER_WORKER * num_workers)

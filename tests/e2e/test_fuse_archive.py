@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import time
 
 import duckdb
@@ -220,7 +221,7 @@ def test_settings_changed_and_back_fuse_again_what_was_touched_each_time(tmp_pat
     other = [*arguments, "--ir-range", "minmax"]
     refused = run_job("fuse_archive", *other)
     assert refused.returncode == 2 and "--reprocess" in refused.stderr
-    assert 'range was "auto" and is "minmax"' in refused.stderr
+    assert 'ir_range was "auto" and is "minmax"' in refused.stderr
     turned = run_job("fuse_archive", *other, "--reprocess", "--limit", "1")  # as one that was killed
     assert turned.returncode == 0 and "1 = 1 fused" in turned.stdout, turned.stdout + turned.stderr
     assert read_metrics(output)["pair_id"].is_unique
@@ -230,6 +231,33 @@ def test_settings_changed_and_back_fuse_again_what_was_touched_each_time(tmp_pat
     assert sorted(metrics["pair_id"]) == sorted(pairs) and metrics["fingerprint"].nunique() == 1
     check_pixels(output, pairs)
     assert "nothing left to do" in run_job("fuse_archive", *arguments).stdout
+
+
+@pytest.mark.usefixtures("shared_ray")
+def test_a_copy_of_an_archive_is_compared_and_only_what_differs_is_fused_again(tmp_path):
+    archive, copy, output = tmp_path / "archive", tmp_path / "copy", str(tmp_path / "out")
+    pairs = write_archive(str(archive), 3)
+    changed = 255 - pairs["day/001"][1]
+    for folder, pixels in ((archive, pairs["day/001"][1]), (copy, changed)):  # BMPs, so of one size
+        if folder == copy:
+            shutil.copytree(archive, copy, copy_function=shutil.copy)
+        Image.fromarray(pixels).save(folder / "vis/day/001.png", "BMP")
+    first = run_job("fuse_archive", *fuse_arguments(str(archive), output))
+    assert first.returncode == 0, first.stdout + first.stderr
+    before = read_metrics(output).set_index("pair_id")
+    second = run_job("fuse_archive", *fuse_arguments(str(copy), output))
+    assert second.returncode == 0, second.stdout + second.stderr
+    assert "3 of them, whose files may only have been copied" in second.stdout
+    assert "2 of 3 pairs with other etags have the same bytes as before; 1 pairs to fuse" in second.stdout
+    check_pixels(output, pairs | {"day/001": (pairs["day/001"][0], changed)})
+    after = read_metrics(output).set_index("pair_id")
+    same = [name for name in pairs if name != "day/001"]
+    pd.testing.assert_frame_equal(
+        before.loc[same].drop(columns=["ir_url", "vis_url"]),
+        after.loc[same].drop(columns=["ir_url", "vis_url"]),
+    )
+    assert after.loc["day/001", "SD"] != before.loc["day/001", "SD"]
+    assert "nothing left to do" in run_job("fuse_archive", *fuse_arguments(str(copy), output)).stdout
 
 
 @pytest.mark.usefixtures("shared_ray")
@@ -262,7 +290,7 @@ def test_everything_on_s3_is_fused_as_locally(s3, tmp_path):
         (["--output", "o"], "give either --index FILE, or both"),
         (["--output", "o", "--ir", "a"], "only one of --ir and --vis"),
         (["--output", "o", "--index", "none.parquet"], "none.parquet' is not there"),
-        (["--output", "o", "--ir", "none", "--vis", "none"], "expected a folder"),
+        (["--output", "o", "--ir", "none", "--vis", "other"], "expected a folder"),
         (["--output", "o", "--index", "i.csv", "--precision", "bf16"], "expected fp32 on a CPU"),
         (["--output", "o", "--index", "i.csv", "--vis-range", "odd"], "visible range policy is 'odd'"),
         (["--output", "o", "--index", "i.csv", "--actors", "0"], "--actors is 0"),

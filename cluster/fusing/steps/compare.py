@@ -1,4 +1,4 @@
-"""Before the steps: whether the bytes of a pair are those that it was fused from. No Ray and no PyTorch here."""
+"""Before the steps: whether the bytes of a pair are those that it was fused from. No Ray here."""
 
 from __future__ import annotations
 
