@@ -190,17 +190,18 @@ def add_kind_cases():
 
 def add_depth_cases():
     add_ir("deep grey", "PNG, 16-bit grey", "fused", lambda: png(DEEP), lambda: DEEP)
-    add_vis("deep colour", "PNG, RGB of 16 bits (read with 8)", "fused", deep_colour_png,
-            lambda: np.repeat((DEEP >> 8).astype(np.uint8)[..., None], 3, axis=2))  # fmt: skip
-    add_vis("deep planes", "TIFF, RGB of 16 bits, plane by plane (read with 8)", "fused",
+    add_vis("deep colour", "PNG, RGB of 16 bits", "fused", deep_colour_png,
+            lambda: np.repeat(DEEP[..., None], 3, axis=2))  # fmt: skip
+    add_vis("deep planes", "TIFF, RGB of 16 bits, plane by plane", "fused",
             lambda: tiff(np.stack([DEEP] * 3), photometric="rgb", planarconfig="separate"),
-            lambda: np.repeat((DEEP >> 8).astype(np.uint8)[..., None], 3, axis=2), ext="tif")  # fmt: skip
+            lambda: np.repeat(DEEP[..., None], 3, axis=2), ext="tif")  # fmt: skip
     flat = np.full(GREY.shape, 90, np.uint8)
     add_pair("narrow band", "PNG, thermal counts from 29000 to 29383, the visible one grey", "fused",
              lambda: png(COUNTS), lambda: png(flat), lambda: (COUNTS, flat))  # fmt: skip
     for channels, colour, what in ((3, 2, "RGB"), (1, 4, "grey and alpha"), (3, 6, "RGB and alpha")):
-        add_ir(f"narrow {what}", f"PNG, thermal counts as {what} of 16 bits", "wrong_type",
-               lambda channels=channels, colour=colour: counts_png(channels, colour))  # fmt: skip
+        add_ir(f"narrow {what}", f"PNG, thermal counts as {what} of 16 bits", "fused",
+               lambda channels=channels, colour=colour: counts_png(channels, colour),
+               lambda channels=channels: np.dstack([COUNTS] * channels))  # fmt: skip
     add_ir("big-endian", "TIFF, big-endian, 16 bits", "fused",
            lambda: tiff(DEEP, byteorder=">"), lambda: DEEP, ext="tif")  # fmt: skip
     signed = (DEEP.astype(np.int32) - 32768).astype(np.int16)
