@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from cluster.archive.name_reader import NameReader, as_text
@@ -57,7 +56,7 @@ def match_pairs(
         side, read, named = SIDES[number], readers[number].read, sides[number]
         shared = _Shared(readers, folders, number) if folders else None
         for file in files:
-            pair_id, reason, detail = read(file)
+            pair_id, reason, detail = read(file.path, file.url)
             if shared and shared.is_others(file, reason):
                 continue
             if reason:
@@ -106,7 +105,7 @@ class _Shared:
         path = self.folder + file.path
         if not path.startswith(self.other_folder):
             return False  # the other listing does not hold it
-        _, others_reason, _ = self.read_other(replace(file, path=path.removeprefix(self.other_folder)))
+        _, others_reason, _ = self.read_other(path.removeprefix(self.other_folder), file.url)
         if bool(reason) != bool(others_reason):
             return bool(reason)
         return not (self.is_ir if reason else self.is_spelled_out)

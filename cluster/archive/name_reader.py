@@ -24,6 +24,8 @@ STORE = "fused.zarr"
 """Folder by which an output of fuse_archive is known."""
 UNFIT = "the name does not fit the pattern"
 """Beginning of the detail of a name without a pair_id."""
+HIDDEN = "a file or folder whose name begins with a dot"
+IN_OUTPUT = "in an output of fuse_archive"
 OUTPUT_PARTS = frozenset(
     (STORE, "ledger", "lease", "metrics.parquet", "rejected.parquet", "report", "runs", "preview.png")
 )
@@ -52,28 +54,29 @@ class NameReader:
         """
         self.pattern = pattern
         self.order = tuple(order) or pattern.names
-        self.own_output = f"{output}/" if output else None
+        self.own_output = output or None
         self.folder, self.folder_is = "", ""
         """The folder last looked at, since a listing has its files together, and what is said of it."""
         self.outputs = {""} if output == "" else set()
+        """Folders that hold an output."""
         for file in files:
             if STORE in file.path:
                 before, store, _ = f"/{file.path}".partition(f"/{STORE}/")
                 if store:
                     self.outputs.add(before[1:])
 
-    def read(self, file: FileInfo) -> tuple[str, str, str]:
-        """Read the name of a file.
+    def read(self, path: str, url: str) -> tuple[str, str, str]:
+        """Read the name of a file, given by its path below the listed folder and its URL.
 
         Returns:
             The pair_id, and why the file belongs to no pair: reason and detail, both empty where it may
             belong to one. With a reason the pair_id is the path without extension.
         """
-        stem, dot, extension = split_extension(file.path)
+        stem, dot, extension = split_extension(path)
         kind = extension.lower()
-        if why := self._why_no_image(file.path, kind if dot else None):
+        if why := self._why_no_image(path, kind if dot else None):
             return stem, "not_image", why
-        if not _is_text(file.url):
+        if not (url.isascii() or _is_text(url)):
             return stem, "bad_name", "the file's name is not UTF-8: rename it"
         pattern = self.pattern
         if pattern.extension and kind != pattern.extension:
@@ -82,39 +85,43 @@ class NameReader:
         found = pattern.spelled.fullmatch(stem)
         if found is None:
             return stem, "missing_partner", f"{UNFIT} {pattern.text!r}"
-        if len(self.order) == 1:
-            return found[1], "", ""
-        return "/".join(found.group(*self.order)), "", ""
+        parts = found.groups()
+        return parts[0] if len(parts) == 1 else "/".join(found.group(*self.order)), "", ""
 
     def _why_no_image(self, path: str, extension: str | None) -> str:
         """Return why a file is no image of the archive, or an empty text."""
-        if path[0] == "." or "/." in path:
-            return "a file or folder whose name begins with a dot"
-        folders, _, name = path.rpartition("/")
-        if extension is None and name.lower() in LITTER_FILES:
-            return f"a file named {name!r}"
-        if extension is not None and extension not in IMAGE_EXTENSIONS:
+        folder, _, name = path.rpartition("/")
+        if folder != self.folder:
+            self.folder, self.folder_is = folder, self._why_no_images_in(folder)
+        if name[0] == ".":
+            return HIDDEN
+        if extension is None:
+            if name.lower() in LITTER_FILES:
+                return f"a file named {name!r}"
+        elif extension not in IMAGE_EXTENSIONS:
             return f"the extension {'.' + extension!r} is not read"
-        if folders != self.folder:
-            self.folder, self.folder_is = folders, _why_no_images_in(folders)
         if self.folder_is:
             return self.folder_is
-        if self.own_output and path.startswith(self.own_output):
-            return "below the --output of this run"
-        segments = path.split("/") if self.outputs else []
-        for depth, segment in enumerate(segments):
-            if segment in OUTPUT_PARTS and "/".join(segments[:depth]) in self.outputs:
-                return "in an output of fuse_archive"
+        if name in OUTPUT_PARTS and folder in self.outputs:
+            return IN_OUTPUT
         return ""
 
-
-def _why_no_images_in(folder: str) -> str:
-    """Return why no file in a folder is an image of the archive, or an empty text."""
-    names = folder.split("/")
-    if any(name.endswith(".zarr") for name in names):
-        return "in a Zarr store"
-    litter = [name for name in names if name in LITTER_FOLDERS]
-    return f"in a folder named {litter[0]!r}" if litter else ""
+    def _why_no_images_in(self, folder: str) -> str:
+        """Return why no file in a folder is an image of the archive, or an empty text."""
+        names = folder.split("/")
+        for depth, name in enumerate(names):
+            if name.startswith("."):
+                return HIDDEN
+            if name in LITTER_FOLDERS:
+                return f"in a folder named {name!r}"
+            if name.endswith(".zarr"):
+                return "in a Zarr store"
+            above = "/".join(names[:depth])
+            if name in OUTPUT_PARTS and above in self.outputs:
+                return IN_OUTPUT
+            if self.own_output == (f"{above}/{name}" if above else name):
+                return "below the --output of this run"
+        return ""
 
 
 def as_text(text: str) -> str:

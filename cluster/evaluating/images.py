@@ -90,7 +90,7 @@ def _listed(
     files = objects.list_files(method.url)
     reader = NameReader(NamePattern(text, flag="--fused-pattern"), files)
     for file in files:
-        name, reason, detail = reader.read(file)
+        name, reason, detail = reader.read(file.path, file.url)
         if reason in IGNORED:
             continue
         if reason:

@@ -297,7 +297,7 @@ def add_name_cases():
         ("dash", "name with leading dashes", "--output=-rf"),
         ("escaped", "name of escaped dots and slashes", "%2e%2e%2f%2e%2e%2fescape"),
         ("double escaped", "the escaped name escaped once more", "%252e%252e%252f%252e%252e%252fescape"),
-        ("backslashes", "name with backslashes", "..\\..\\escape"),
+        ("backslashes", "name with backslashes", "up\\..\\..\\escape"),
         ("long", "name of 255 bytes", long + "1"),
         ("long twin", "another, different in its last byte", long + "2"),
         ("long unicode", "name of 254 bytes, accented", "\u00fc" * 125),
