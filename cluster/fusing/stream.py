@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Generator
 from typing import Any, cast
 
@@ -16,6 +17,7 @@ from cluster.fusing.steps.fuse import FuseWindows
 from cluster.fusing.steps.read import read_window
 from cluster.fusing.steps.write import write_window
 from cluster.runtime.datasets import actor_claim, dataset_of
+from cluster.runtime.quiet import without_restart_lines
 from cluster.storage import fused_store
 from cluster.storage.tables import Database
 
@@ -90,9 +92,12 @@ def fused(
             )
             .map(cast(Any, write_window), fn_kwargs=write_options, **TASKS)
         )
-        for batch in rows.iter_batches(
-            batch_size=None, prefetch_batches=0, batch_format="pyarrow"
-        ):
+        batches = iter(
+            rows.iter_batches(batch_size=None, prefetch_batches=0, batch_format="pyarrow")
+        )
+        with without_restart_lines():  # until the actors are there
+            first = next(batches, None)
+        for batch in itertools.chain([] if first is None else [first], batches):
             yield cast(Any, batch).to_pylist()
 
 
