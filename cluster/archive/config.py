@@ -32,6 +32,7 @@ class IndexConfig:
     # fmt: on
 
     def __post_init__(self) -> None:
+        check_options(self)
         for flag, pattern in (("--ir-pattern", self.ir_pattern), ("--vis-pattern", self.vis_pattern)):
             if pattern.count("{id}") != 1:
                 raise ValueError(

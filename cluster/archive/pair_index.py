@@ -15,6 +15,7 @@ import pandas as pd
 from cluster.archive.config import IndexConfig
 from cluster.archive.matching import match_pairs
 from cluster.storage import objects, tables, urls
+from cluster.storage.config_urls import with_absolute_urls
 from cluster.storage.tables import Database, quoted
 
 SCHEMA = {
@@ -58,6 +59,7 @@ def build_index(config: IndexConfig) -> IndexReport:
     Raises:
         ValueError: a prefix is not there or cannot be reached, or no name has a partner.
     """
+    config = with_absolute_urls(config)
     pairs, unmatched = _match_prefixes(
         config.ir_url, config.vis_url, config.ir_pattern, config.vis_pattern
     )

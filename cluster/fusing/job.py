@@ -113,7 +113,7 @@ class _Run:
         open_index(self.database, config.index_url, config.ir_url, config.vis_url, config.partition)
 
     def check_cluster(self) -> None:
-        """Raise ValueError where RAY_ADDRESS names no cluster that answers and there is something to fuse.
+        """Raise ValueError where there are pairs to fuse and RAY_ADDRESS names no cluster that answers.
 
         Before the lease is taken, so that nothing is written. The plan that counts is made under the
         lease; this one is made only where no cluster answers, since a run with nothing to do needs none.
@@ -229,6 +229,8 @@ class _Run:
     def say_summary(self, summary: Summary) -> None:
         """Say how the run ended and where its results are."""
         written = {"fused": self.output.store} if self.config.partition else self.output.urls()
+        if "preview" in written and not objects.exists(self.output.preview):
+            del written["preview"]  # there is none of pairs that were all rejected
         means = metric_means(self.database)
         report.say_summary(self.log, summary, means, written, time.monotonic() - self.start)
 

@@ -51,8 +51,8 @@ def check_cluster(head: str = "") -> None:
         )
     if address.startswith("ray://"):
         raise ValueError(
-            f"RAY_ADDRESS is {address!r}, the address of a Ray Client server, through which Ray Data does "
-            f"not run, {EXPECTED}: submit the job ({SUBMIT.format('http://HEAD:8265')}), or {OTHERWISE}"
+            f"RAY_ADDRESS is {address!r}, the address of a Ray Client server, which Ray Data can't work "
+            f"through, {EXPECTED}: submit the job ({SUBMIT.format('http://HEAD:8265')}), or {OTHERWISE}"
         )
     host, port = _split(head or address)
     if not host or not port:
