@@ -67,6 +67,7 @@ class IndexConfig:
         )
 
     def __post_init__(self) -> None:
+        check_options(self)
         assert self.naming  # refuses patterns that are none
         if not self.output_url.endswith((".parquet", ".csv")):
             raise ValueError(

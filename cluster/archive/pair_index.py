@@ -17,6 +17,7 @@ from cluster.archive.matching import NO_PAIR, match_pairs
 from cluster.archive.naming import PART, Naming
 from cluster.archive.no_pairs import counted, no_pairs_message
 from cluster.storage import objects, tables, urls
+from cluster.storage.config_urls import with_absolute_urls
 from cluster.storage.tables import Database, quoted
 
 SCHEMA = {
@@ -67,6 +68,7 @@ def build_index(config: IndexConfig) -> IndexReport:
         ValueError: a prefix is not there or cannot be reached, both name the same files, or no name has
             a partner.
     """
+    config = with_absolute_urls(config)
     pairs, unmatched = _match_prefixes(config.ir_url, config.vis_url, config.naming)
     unmatched_url = unmatched_table_url(config.output_url)
     for url, rows, schema in (

@@ -15,6 +15,7 @@ from PIL import Image
 
 from cluster.archive.config import SampleConfig
 from cluster.storage import objects, urls
+from cluster.storage.config_urls import with_absolute_urls
 from dmnet_core.synthetic import KINDS, render_scene
 
 SIZES = ((480, 640), (360, 480), (512, 512))
@@ -55,6 +56,7 @@ def write_sample_archive(
         cluster.storage.urls.StorageError: the store cannot be reached.
     """
     assert sizes
+    config = with_absolute_urls(config)
     num_written = 0
     for number in range(config.num_pairs):
         turn, kind_number = divmod(number, len(KINDS))

@@ -93,14 +93,14 @@ class EvaluateConfig:
         return Reading(self.ir_range, self.vis_range)
 
     def __post_init__(self) -> None:
-        check_index_name(self.index_url)
         check_options(self)
+        check_index_name(self.index_url)
         names = [*(name for name, _ in self.fused_urls), *(REFERENCES if self.references else ())]
         for name, url in self.fused_urls:
-            if not re.fullmatch(r"[\w.+()-][\w.+() -]{0,39}", name) or not url:
+            if not re.fullmatch(r"[\w.+()-][\w.+() -]{0,39}", name) or not url.strip():
                 raise ValueError(
                     f"--fused is {name + '=' + url!r}, expected NAME=URL with a name of at most 40 "
-                    "letters, digits, spaces and _.+-()"
+                    "letters, digits, spaces and _.+-() and a URL that is not empty"
                 )
         methods = {name for name, _ in self.fused_urls}
         for number, (name, pattern) in enumerate(self.fused_patterns):

@@ -42,7 +42,7 @@ class FuseConfig:
         "input", default=None, metavar="URL",
     )
     limit: int | None = option(
-        "Fuse only the first N pairs of the archive.",
+        "Fuse only the first N pairs of the archive, or of the part that --partition names.",
         "input", default=None, metavar="N", bounds=(1, 2**62), unset="all pairs",
     )
     partition: tuple[int, int] | None = option(
@@ -168,9 +168,9 @@ class FuseConfig:
             raise ValueError("give either --index FILE, or both --ir URL and --vis URL")
         if self.index_url is None and (self.ir_url is None or self.vis_url is None):
             raise ValueError("only one of --ir and --vis was given, expected both")
+        check_options(self)
         if self.index_url is not None:
             check_index_name(self.index_url)
-        check_options(self)
         if self.partition is not None:
             part, parts = self.partition
             if not 1 <= part <= parts <= 10_000:

@@ -122,7 +122,7 @@ class _Run:
             self.log.say("left_out", text, files=left_out)
 
     def check_cluster(self) -> None:
-        """Raise ValueError where RAY_ADDRESS names no cluster that answers and there is something to fuse.
+        """Raise ValueError where there are pairs to fuse and RAY_ADDRESS names no cluster that answers.
 
         Before the lease is taken, so that nothing is written. The plan that counts is made under the
         lease; this one is made only where no cluster answers, since a run with nothing to do needs none.
@@ -265,6 +265,8 @@ class _Run:
     def say_summary(self, summary: Summary) -> None:
         """Say how the run ended and where its results are."""
         written = {"fused": self.output.store} if self.config.partition else self.output.urls()
+        if "preview" in written and not objects.exists(self.output.preview):
+            del written["preview"]  # there is none of pairs that were all rejected
         means = metric_means(self.database)
         report.say_summary(self.log, summary, means, written, time.monotonic() - self.start)
 

@@ -53,6 +53,8 @@ class Plan:
 
     num_pairs: int
     """Pairs of the index that the run is about, at most --limit."""
+    num_beyond: int
+    """Pairs of the index that --limit leaves out."""
     num_unmatched: int
     """Names that make no pair."""
     num_todo: int
@@ -72,6 +74,11 @@ class Plan:
     """Pairs that have left the index and were fused with other settings than the present ones."""
     num_gone_torn: int
     """Pairs that have left the index and whose pixels a run was replacing or removing when it died."""
+
+    @property
+    def num_index(self) -> int:
+        """All names of the index: its pairs, and the names that make no pair."""
+        return self.num_pairs + self.num_beyond + self.num_unmatched
 
     @property
     def num_done(self) -> int:
@@ -217,8 +224,10 @@ def _counted(database: Database, digest: str, limit: int | None) -> Plan:
         "from gone",
         digest=digest,
     )
+    num_pairs = num_all if limit is None else min(limit, num_all)
     return Plan(
-        num_pairs=num_all if limit is None else min(limit, num_all),
+        num_pairs=num_pairs,
+        num_beyond=num_all - num_pairs,
         num_unmatched=num_unmatched,
         num_todo=num_todo,
         num_to_compare=database.first("select count(*) from to_compare")[0],

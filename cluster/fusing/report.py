@@ -63,7 +63,8 @@ def say_plan(log: RunLog, plan: Plan, *, prune: bool = False, memory: str = "") 
     """Say what a run would do; `memory` is what an actor will need, in words."""
     unknown = f" and {plan.num_unknown_sizes} files of unknown size" if plan.num_unknown_sizes else ""
     rows = {
-        "pairs in index": plan.num_pairs + plan.num_unmatched,
+        "pairs in index": plan.num_index,
+        **({"beyond --limit": plan.num_beyond} if plan.num_beyond else {}),
         "without partner": plan.num_unmatched,
         "already done": plan.num_done,
         "pairs to fuse": plan.num_todo,
@@ -82,7 +83,7 @@ def say_plan(log: RunLog, plan: Plan, *, prune: bool = False, memory: str = "") 
         kept = "results removed" if prune else f"results kept{others}; --prune removes them"
         rows["left the index"] = f"{plan.num_gone} ({kept})"
     log.say(
-        "plan", units.table(rows), pairs=plan.num_pairs + plan.num_unmatched,
+        "plan", units.table(rows), pairs=plan.num_index, beyond_limit=plan.num_beyond,
         without_partner=plan.num_unmatched, done=plan.num_done, to_fuse=plan.num_todo,
         read_bytes=plan.read_bytes, gone=plan.num_gone,
     )  # fmt: skip
@@ -92,9 +93,9 @@ def say_summary(
     log: RunLog, summary: Summary, means: dict[str, float], written: dict[str, str], seconds: float
 ) -> None:
     """Say how a run ended, the mean of each metric, and where the results are."""
-    rows: dict[str, Any] = {
-        "pairs": f"{summary.num_pairs} = {summary.num_fused} fused + {summary.num_rejected} rejected"
-    }
+    left = f" + {summary.num_left} left by --limit" if summary.num_left else ""
+    counts = f"{summary.num_pairs} = {summary.num_fused} fused + {summary.num_rejected} rejected{left}"
+    rows: dict[str, Any] = {"pairs": counts}
     rows |= {f"  {printable(reason)}": count for reason, count in summary.reasons.items()}
     if means:
         rows["means"] = "  ".join(f"{name} {mean:.3g}" for name, mean in means.items())
@@ -102,6 +103,6 @@ def say_summary(
     rows |= {name: printable(urls.redact_url(url)) for name, url in written.items()}
     log.say(
         "finished", units.table(rows), pairs=summary.num_pairs, fused=summary.num_fused,
-        rejected=summary.num_rejected, reasons=summary.reasons, problem=summary.problem,
-        seconds=round(seconds, 3),
+        rejected=summary.num_rejected, left=summary.num_left, reasons=summary.reasons,
+        problem=summary.problem, seconds=round(seconds, 3),
     )  # fmt: skip

@@ -18,6 +18,7 @@ from cluster.fusing.steps.fuse import FuseWindows
 from cluster.fusing.steps.read import read_window
 from cluster.fusing.steps.write import write_window
 from cluster.runtime.datasets import actor_claim, batches_of, dataset_of
+from cluster.runtime.quiet import without_restart_lines
 from cluster.storage import fused_store
 from cluster.storage.tables import Database
 
@@ -94,7 +95,11 @@ def fused(
             )
             .map(cast(Any, write_window), fn_kwargs=write_options, **TASKS)
         )
-        yield from batches_of(rows)
+        batches = batches_of(rows)
+        with without_restart_lines():  # until the actors are there
+            first = next(batches, None)
+        yield from [] if first is None else [first]
+        yield from batches
 
 
 def compared(database: Database, output: Output, run_id: str) -> Generator[list[Row], None, None]:

@@ -1,6 +1,6 @@
-"""Where the Ray is that a job joins: RAY_ADDRESS, checked before anything is written. No Ray here.
+"""Which Ray cluster a job joins: RAY_ADDRESS, checked before anything is written. No Ray here.
 
-Ray itself asks an address on which nothing listens again and again, for ten minutes.
+Ray itself asks an address at which nothing listens again and again, for ten minutes.
 """
 
 from __future__ import annotations
@@ -14,16 +14,18 @@ VARIABLE = "RAY_ADDRESS"
 """Name of the environment variable that names a cluster; `ray job submit` sets it within a job."""
 FOUND_BY_RAY = "auto"
 """Value of RAY_ADDRESS with which Ray looks for a cluster on this machine by itself."""
-CLIENT = "ray://"
-"""Beginning of the address of a Ray Client server."""
 ANSWER_S = 10.0
 """Seconds within which a cluster must answer."""
 HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
 """First bytes of a client of HTTP/2, with an empty SETTINGS frame: gRPC, which Ray speaks, begins so."""
 SETTINGS_FRAME = 4
 """Type of the frame with which a server of HTTP/2 answers; it stands in the frame's fourth byte."""
-EXPECTED = "expected HOST:PORT of the head of a running Ray cluster, such as 10.0.0.5:6379"
-OTHERWISE = "unset RAY_ADDRESS to let the job start a Ray of its own"
+EXPECTED = (
+    "expected HOST:PORT of the head of a running Ray cluster that this machine is a node of, such as "
+    "10.0.0.5:6379"
+)
+OTHERWISE = "correct the address, or unset RAY_ADDRESS to let the job start a Ray of its own"
+SUBMIT = "ray job submit --address {} --working-dir . -- python jobs/..."
 
 
 def cluster_address() -> str | None:
@@ -44,21 +46,21 @@ def check_cluster(head: str = "") -> None:
         return
     if address.startswith(("http://", "https://")):
         raise ValueError(
-            f"RAY_ADDRESS is {address!r}, the address of a job server, {EXPECTED} or ray://HOST:10001: "
-            f"submit the job there with `ray job submit --address {address} -- python jobs/...`, or set "
-            "RAY_ADDRESS to the head"
+            f"RAY_ADDRESS is {address!r}, the address of a job server, {EXPECTED}: submit the job there "
+            f"({SUBMIT.format(address)}), or {OTHERWISE}"
         )
-    host, port = _split(head or address.removeprefix(CLIENT))
-    if not host or not port:
+    if address.startswith("ray://"):
         raise ValueError(
-            f"RAY_ADDRESS is {address!r}, {EXPECTED}, ray://HOST:PORT, auto or local: correct it, or "
-            f"{OTHERWISE}"
+            f"RAY_ADDRESS is {address!r}, the address of a Ray Client server, which Ray Data can't work "
+            f"through, {EXPECTED}: submit the job ({SUBMIT.format('http://HEAD:8265')}), or {OTHERWISE}"
         )
+    host, port = _split(head or address)
+    if not host or not port:
+        raise ValueError(f"RAY_ADDRESS is {address!r}, {EXPECTED}, or auto or local: {OTHERWISE}")
     problems = [_problem(candidate, port) for candidate in ([host] if head else _hosts(host))]
     if all(problems):
         raise ValueError(
-            f"RAY_ADDRESS is {address!r}, where {problems[-1]}, {EXPECTED}: start the cluster, correct "
-            f"the address, or {OTHERWISE}"
+            f"RAY_ADDRESS is {address!r}, where {problems[0]}, {EXPECTED}: start the cluster, {OTHERWISE}"
         )
 
 
@@ -66,7 +68,7 @@ def _split(host_and_port: str) -> tuple[str, int]:
     """Return host and port; an empty host or a 0 where the text has none."""
     try:
         parts = urlsplit(f"//{host_and_port}")
-        if parts.path or parts.query or parts.username:
+        if parts.netloc != host_and_port or parts.username:
             return "", 0
         return parts.hostname or "", parts.port or 0
     except ValueError:  # no number, or one that is too large

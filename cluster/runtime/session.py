@@ -22,7 +22,7 @@ import ray
 os.environ.setdefault("RAY_DATA_DOWNSTREAM_CAPACITY_OBJECT_STORE_BUDGET_UTIL_THRESHOLD", "0")
 import ray.data
 
-from cluster.runtime.address import CLIENT, OTHERWISE, check_cluster, cluster_address
+from cluster.runtime.address import OTHERWISE, check_cluster, cluster_address
 from cluster.runtime.local_only import closed_to_others, head_of, private_folder
 
 REPO_ROOT = Path(__file__).resolve().parents[2]
@@ -69,8 +69,7 @@ def _start(address: str | None, options: dict[str, Any]) -> None:
     """Start Ray, or join the cluster of an address, and keep this process's handler of SIGTERM."""
     if address is not None:
         check_cluster()
-        if not address.startswith(CLIENT):
-            check_cluster(head_of(address))
+        check_cluster(head_of(address))
         options = options | {"address": address}
     try:
         with _own_sigterm():
@@ -84,7 +83,7 @@ def _start(address: str | None, options: dict[str, Any]) -> None:
             ) from error
         raise ValueError(
             f"RAY_ADDRESS is {address!r}, and that cluster can't be joined ({said}), expected one of "
-            f"this version of Ray and Python: start it, correct the address, or {OTHERWISE}"
+            f"this version of Ray and Python that this machine is a node of: {OTHERWISE}"
         ) from error
 
 

@@ -1,7 +1,6 @@
 """URLs in the config of a job: made absolute before work starts, without secrets when recorded.
 
-A config is a dataclass. A field whose name ends in _url holds a URL or None; one whose name ends in
-_urls holds a tuple of URLs, or of (name, URL).
+A config is a dataclass; `cluster.text.options.URL_FIELDS` says which of its fields hold URLs.
 """
 
 from __future__ import annotations
@@ -11,17 +10,22 @@ from collections.abc import Callable
 from dataclasses import asdict, fields, replace
 from typing import Any, TypeVar, cast
 
-from cluster.storage.urls import absolute_url, redact_url
+from cluster.storage.urls import absolute_url, expand_home, redact_url
+from cluster.text.options import URL_FIELDS
 
 C = TypeVar("C")
-URL_FIELDS = ("_url", "_urls")
-"""How the names of fields that hold URLs end."""
 
 
 def with_absolute_urls(config: C) -> C:
-    """Return a config with its local paths absolute: a worker runs in another folder."""
+    """Return a config with its local paths absolute: a worker runs in another folder.
+
+    A ~ or ~user that a path begins with is that user's home, which a shell leaves in --output=~/fused.
+
+    Raises:
+        ValueError: there is no such user.
+    """
     changed = {
-        of.name: _changed(getattr(config, of.name), absolute_url)
+        of.name: _changed(getattr(config, of.name), lambda url: absolute_url(expand_home(url)))
         for of in fields(config)  # type: ignore[arg-type]
         if of.name.endswith(URL_FIELDS)
     }

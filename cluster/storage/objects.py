@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import fsspec
 
 from cluster.storage.s3 import filesystem, guarded, list_pages, storage_error
-from cluster.storage.urls import StorageError, is_remote, local_path, redact_url
+from cluster.storage.urls import StorageError, is_remote, is_web, local_path, redact_url
 
 HALF_PUT = ".put-"
 """Beginning of the name of a local file that a process is writing, or was when it died."""
@@ -46,6 +46,12 @@ def list_files(url: str) -> list[FileInfo]:
     Raises:
         StorageError: there is no such folder, nothing below the prefix, or no way to it.
     """
+    if is_web(url):
+        raise StorageError(
+            f"{redact_url(url)!r} is a folder of a web server, which can't be listed, expected a local "
+            "folder, an s3:// prefix or one of another store that fsspec lists: for images on a web "
+            "server give an --index whose ir_url and vis_url are the https:// URLs of the single files"
+        )
     if is_remote(url):
         files = list(_find_remote(url))
         if not files:
@@ -256,6 +262,6 @@ def _find_remote(url: str) -> Iterator[FileInfo]:
                 yield FileInfo(
                     path=name.removeprefix(prefix),
                     url=f"{scheme}://{name}",
-                    size=int(info.get("size", -1)),
+                    size=-1 if info.get("size") is None else int(info["size"]),
                     etag=str(info.get("ETag", info.get("etag", ""))).strip('"'),
                 )

@@ -57,9 +57,20 @@ def arrow_filesystem(url: str) -> tuple[Any, str]:
 
 @cache
 def filesystem(scheme: str) -> fsspec.AbstractFileSystem:
-    """Return the file system of a scheme, with this project's limits and retries; one a process."""
+    """Return the file system of a scheme, with this project's limits and retries; one a process.
+
+    Raises:
+        StorageError: fsspec knows no such scheme, or lacks the package or the settings for it.
+    """
     if scheme not in ("s3", "s3a"):
-        return fsspec.filesystem(scheme)
+        try:
+            return fsspec.filesystem(scheme)
+        except (ImportError, TypeError, ValueError) as error:
+            raise StorageError(
+                f"URLs of {scheme}:// can't be used ({type(error).__name__}: {short_line(error)}), "
+                "expected local paths, s3://, or another scheme of fsspec whose package is installed: "
+                "install it, or copy the files to a place that can be used"
+            ) from error
     import s3fs
 
     # By itself s3fs tries again after SlowDown, not after the same answer to a HEAD, which has no body.
@@ -102,6 +113,8 @@ def guarded(url: str, call: Callable[[fsspec.AbstractFileSystem], T]) -> T:
     """Call with the file system of a URL; any failure but a missing object is a StorageError."""
     try:
         return call(filesystem(url.split("://", 1)[0]))
+    except StorageError:
+        raise
     except FileNotFoundError as error:
         if "bucket" in str(error).lower():
             raise storage_error(url, error) from error

@@ -19,6 +19,11 @@ def is_remote(url: str) -> bool:
     return "://" in url and not url.startswith("file://")
 
 
+def is_web(url: str) -> bool:
+    """Return whether a URL is of a web server: files there can be read, not listed and not written."""
+    return url.startswith(("http://", "https://"))
+
+
 def local_path(url: str) -> str:
     """Return the path of a local URL."""
     return url.removeprefix("file://")
@@ -27,6 +32,22 @@ def local_path(url: str) -> str:
 def absolute_url(url: str) -> str:
     """Return a local path as an absolute one, any other URL as it is."""
     return url if is_remote(url) else os.path.abspath(local_path(url))
+
+
+def expand_home(path: str) -> str:
+    """Return a path that begins with ~ or ~user with that user's home in place of it, any other as it is.
+
+    Raises:
+        ValueError: there is no such user.
+    """
+    expanded = os.path.expanduser(path)
+    if expanded.startswith("~"):
+        user = path.partition("/")[0]
+        raise ValueError(
+            f"path {path!r} begins with {user!r}, expected a user of this machine behind the ~: correct "
+            f"it, or write './{path}' for a file or folder of that name"
+        )
+    return expanded
 
 
 def join_url(url: str, *parts: str) -> str:

@@ -14,6 +14,8 @@ from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any
 
 METADATA_KEY = "option"
+URL_FIELDS = ("_url", "_urls")
+"""How the names of fields that hold URLs end: a URL or None, or a tuple of URLs or of (name, URL)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,12 +85,21 @@ def flag_of(of: Field[Any]) -> str:
 
 
 def check_options(config: Any) -> None:
-    """Raise ValueError where a value of a config is not among its option's choices or bounds."""
+    """Raise ValueError where a URL can't be meant, or a value is not among the choices or bounds."""
     for of, told in options_of(config):
         given = getattr(config, of.name)
         if given is None:
             continue
         for value in given if isinstance(given, tuple) else (given,):
+            if of.name.endswith(URL_FIELDS) and isinstance(value, str) and not value.strip():
+                raise ValueError(
+                    f"{flag_of(of)} is empty, expected a path or a URL: is a shell variable in it unset?"
+                )
+            if of.name == "output_url" and value.startswith(("http://", "https://")):
+                raise ValueError(
+                    f"{flag_of(of)} is {value!r}, on a web server, expected a place that can be written: "
+                    "a local path or an s3:// URL"
+                )
             if told.choices and value not in told.choices:
                 raise ValueError(
                     f"{flag_of(of)} is {value!r}, expected one of {', '.join(told.choices)}"

@@ -132,9 +132,9 @@ class TrainConfig:
     # fmt: on
 
     def __post_init__(self) -> None:
+        check_options(self)
         for url in self.index_urls:
             check_index_name(url)
-        check_options(self)
         if not sum(self.epochs):
             raise ValueError("--epochs is 0 0, expected 1 or more in at least one of the stages")
         if any(side % 32 for side in self.crop_sides):

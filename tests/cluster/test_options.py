@@ -260,7 +260,7 @@ def test_every_url_of_a_config_becomes_absolute_and_nothing_else(tmp_path, monke
 def test_a_recorded_config_holds_no_secret_of_any_url():
     secret = "https://user:hunter2@host/{}?token=hunter2"
     scored = EvaluateConfig(
-        index_url="s3://key:hunter2@b/i.csv", output_url=secret.format("o"),
+        index_url="s3://key:hunter2@b/i.csv", output_url="gs://user:hunter2@bucket/o?token=hunter2",
         fused_urls=(("ours", secret.format("f")),),
     )  # fmt: skip
     shown = without_secrets(scored)
