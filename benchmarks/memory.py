@@ -50,6 +50,7 @@ def fuser(preset):
         vis = random.integers(0, 255, (height, width, 3), dtype=np.uint8)
         row = {"pair_id": "a", "reason": "", "detail": ""}
         row |= pack_image("ir", ir) | pack_image("vis", vis)
+        row |= pack_image("ir_valid", None) | pack_image("vis_valid", None)
         (fused,) = step.fuse_rows([row])
         assert not fused["reason"], fused["detail"]
 

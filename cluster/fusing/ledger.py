@@ -51,7 +51,7 @@ COLUMNS = {
     "bands": "int64",
     "dtype": "str",
     "valid_share": "float64",
-    "note": "str",
+    "source_note": "str",
     **dict.fromkeys(RANGES, "float64"),
     **dict.fromkeys(METRICS, "float64"),
     "read_bytes": "int64",

@@ -220,3 +220,19 @@ def test_a_pair_whose_reading_ended_its_process_three_times_is_not_read_again(ro
         attempts.begin([f"read {row['pair_id']}"])
     assert read_window(row, max_pixels=10**6, attempts=attempts)["reason"] == "crashed"
     assert read_window(row, max_pixels=10**6, attempts=attempts)["reason"] == ""
+
+
+def test_a_border_without_data_is_stored_as_a_mask_and_counted(row, fuse_windows, tmp_path):
+    image = np.clip(IR, 60, None)
+    image[:, :14] = 0
+    row["ir_url"] = put(tmp_path, "border.png", image)
+    store = tmp_path / "s"
+    (done,) = run([row], fuse_windows, store)
+    assert (done["status"], done["valid_share"]) == ("fused", 0.75)
+    assert "valid" not in done
+    np.testing.assert_array_equal(fused_store.read_valid(str(store), "night/1")[:, 14:], 1)
+    np.testing.assert_array_equal(fused_store.read_valid(str(store), "night/1")[:, :14], 0)
+    row["ir_url"] = put(tmp_path, "ir.png", IR)
+    (again,) = run([row], fuse_windows, store)
+    assert again["valid_share"] == 1.0
+    assert fused_store.read_valid(str(store), "night/1") is None

@@ -26,7 +26,7 @@ def read_window(
          ir_valid, vis_valid    bytes of bool, where the file has data; empty where it has everywhere;
                                 with columns of shape and type as the pixels have
          ir_digest, vis_digest  of the bytes of both files, empty where reason is set
-         note                   what a user should know about the pixels, often empty
+         source_note            what a user should know about the pixels, often empty
          reason, detail         "" or why the pair is rejected
          read_bytes, read_s     bytes of both files that were read, seconds
     """
@@ -53,7 +53,7 @@ def read_window(
         **pack_image("vis_valid", images.vis.valid if images else None),
         "ir_digest": images.ir_digest if images else "",
         "vis_digest": images.vis_digest if images else "",
-        "note": images.note if images else "",
+        "source_note": images.note if images else "",
         "reason": reason,
         "detail": detail,
         "read_bytes": read_bytes,

@@ -6,7 +6,7 @@ import time
 
 from cluster.archive.reasons import explain
 from cluster.fusing.steps.attempts import MAX_ATTEMPTS, AttemptCounts, Attempts
-from cluster.fusing.steps.rows import Row, crashed, unpack_image
+from cluster.fusing.steps.rows import Row, crashed, unpack_image, unpack_mask
 from cluster.storage import fused_store, urls
 
 COUNTED_BYTES = 2**24
@@ -43,8 +43,8 @@ def write_window(
             "fingerprint": fingerprint,
         }
         try:
-            pixels = unpack_image(row, "fused")
-            written = fused_store.write_fused(store_url, row["zarr_path"], pixels, attributes)
+            pixels, valid = unpack_image(row, "fused"), unpack_mask(row, "valid")
+            written = fused_store.write_fused(store_url, row["zarr_path"], pixels, attributes, valid)
         except Exception as error:
             reason, detail = "failed", f"write: {explain(error)[1]}"
     if reason:
