@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cluster.archive.pair_index import open_index
+from cluster.archive.sources import radiometric
 from cluster.fusing import report
 from cluster.fusing.config import FuseConfig
 from cluster.fusing.lease import Lease, LeaseLost
@@ -36,6 +37,8 @@ from dmnet_core.checkpoint import Checkpoint, load_checkpoint
 
 CONFIRMED_AT_ONCE = 10_000
 """Number of pairs with unchanged bytes whose rows are put together."""
+LOOKED_AT = 8
+"""Number of infrared JPEGs that are read before a run to see whether they are radiometric."""
 REJECTED_FIELDS = ("pair_id", "reason", "detail")
 
 
@@ -150,7 +153,8 @@ class _Run:
             self.log.say("verified", text, whole=complete, lost=lost)
         plan = self._subtract()
         memory = describe_actor_memory(self.checkpoint.model, config)
-        report.say_plan(self.log, plan, prune=config.prune, memory=memory)
+        pictures = "" if config.temperatures else self._radiometric_pictures()
+        report.say_plan(self.log, plan, prune=config.prune, memory=memory, pictures=pictures)
         if not plan.num_todo and not config.dry_run:
             text = "nothing left to do: every pair is in the ledger with these settings"
             self.log.say("nothing_to_do", text)
@@ -269,6 +273,16 @@ class _Run:
             del written["preview"]  # there is none of pairs that were all rejected
         means = metric_means(self.database)
         report.say_summary(self.log, summary, means, written, time.monotonic() - self.start)
+
+    def _radiometric_pictures(self) -> str:
+        """Return in words how many of a few infrared JPEGs are pictures of radiometric files."""
+        files = self.database.frame(
+            "select ir_url from pairs semi join todo using (__row) "
+            "where regexp_matches(ir_url, '\\.(jpg|jpeg|rjpg)$', 'i') order by hash(pair_id) limit $most",
+            most=LOOKED_AT,
+        )["ir_url"]
+        found = radiometric.count_pictures(files)
+        return f"{found} of {len(files)} infrared JPEGs looked at" if found else ""
 
     def _subtract(self) -> Plan:
         config, digest = self.config, self.fingerprint.digest

@@ -59,8 +59,18 @@ class Progress:
         self.log.say("progress", self.line(), **counts)
 
 
-def say_plan(log: RunLog, plan: Plan, *, prune: bool = False, memory: str = "") -> None:
-    """Say what a run would do; `memory` is what an actor will need, in words."""
+def say_plan(
+    log: RunLog, plan: Plan, *, prune: bool = False, memory: str = "", pictures: str = ""
+) -> None:
+    """Say what a run would do.
+
+    Args:
+        log: log of the run.
+        plan: what there is to do.
+        prune: whether the run removes what left the index.
+        memory: what an actor will need, in words.
+        pictures: how many files are palette pictures of radiometric files, in words.
+    """
     unknown = f" and {plan.num_unknown_sizes} files of unknown size" if plan.num_unknown_sizes else ""
     rows = {
         "pairs in index": plan.num_index,
@@ -76,6 +86,8 @@ def say_plan(log: RunLog, plan: Plan, *, prune: bool = False, memory: str = "") 
         rows["to compare"] = f"{plan.num_to_compare} of them, whose files may only have been copied"
     if memory:
         rows["memory"] = memory
+    if pictures:
+        rows["radiometric"] = f"{pictures} are palette pictures; --temperatures reads FLIR's temperatures"
     if plan.num_gone:
         others = f", {plan.num_gone_otherwise} of other settings" if plan.num_gone_otherwise else ""
         if plan.num_gone_torn:

@@ -8,12 +8,15 @@ optional extra of this project; of DJI's only DJI's own Thermal SDK does.
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from cluster.archive.reasons import BadImage
 from cluster.archive.sources.completeness import JPEG_SCAN, segments
 from cluster.archive.sources.image import SourceImage, check_pixels
+from cluster.storage import objects
 
 FLIR_SEGMENT = 0xE1
 DJI_SEGMENTS = (0xE3, 0xE4, 0xE5)
@@ -39,6 +42,19 @@ def maker_of(data: bytes) -> str:
 def note_of(maker: str) -> str:
     """Return what is said of a pair whose side is the picture of a radiometric file."""
     return f"palette picture of a radiometric file ({maker})" if maker else ""
+
+
+def count_pictures(file_urls: Iterable[str]) -> int:
+    """Return how many files are palette pictures of radiometric files; one that is not read is none."""
+
+    def is_picture(url: str) -> bool:
+        try:
+            return bool(maker_of(objects.read_bytes(url)))
+        except (OSError, ValueError):
+            return False
+
+    with ThreadPoolExecutor(objects.NUM_THREADS) as pool:
+        return sum(pool.map(is_picture, file_urls))
 
 
 def read_temperatures(data: bytes, *, max_pixels: int) -> SourceImage:
