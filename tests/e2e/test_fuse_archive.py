@@ -262,7 +262,7 @@ def test_everything_on_s3_is_fused_as_locally(s3, tmp_path):
         (["--output", "o"], "give either --index FILE, or both"),
         (["--output", "o", "--ir", "a"], "only one of --ir and --vis"),
         (["--output", "o", "--index", "none.parquet"], "none.parquet' is not there"),
-        (["--output", "o", "--ir", "none", "--vis", "none"], "expected a folder"),
+        (["--output", "o", "--ir", "none", "--vis", "absent"], "expected a folder"),
         (["--output", "o", "--index", "i.csv", "--precision", "bf16"], "expected fp32 on a CPU"),
         (["--output", "o", "--index", "i.csv", "--range", "odd"], "range policy is 'odd'"),
         (["--output", "o", "--index", "i.csv", "--actors", "0"], "--actors is 0"),
