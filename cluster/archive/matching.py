@@ -66,21 +66,10 @@ def match_pairs(
     pairs: list[Row] = []
     for key in sides[0] | sides[1]:
         ir, vis = sides[0].get(key, []), sides[1].get(key, [])
-        pair_id = (ir or vis)[0][0]
         if len(ir) == len(vis) == 1:
-            pairs.append(_pair(pair_id, ir[0][1], vis[0][1]))
-            continue
-        urls = {side: found[0][1].url for side, found in zip(SIDES, (ir, vis), strict=True) if found}
-        if len(ir) > 1 or len(vis) > 1:
-            detail = "; ".join(
-                f"{side}: {_several(found, side, reader.pattern.text)}"
-                for side, found, reader in zip(SIDES, (ir, vis), readers, strict=True)
-                if len(found) > 1
-            )
-            unmatched.append(_unmatched(pair_id, "ambiguous", detail, urls))
+            pairs.append(_pair(ir[0][0], ir[0][1], vis[0][1]))
         else:
-            detail = f"{'vis' if ir else 'ir'}: no file of this name below the prefix"
-            unmatched.append(_unmatched(pair_id, "missing_partner", detail, urls))
+            unmatched.append(_no_pair({"ir": ir, "vis": vis}, naming))
     pairs.sort(key=lambda row: row["pair_id"])
     return pairs, sorted(unmatched, key=lambda row: (row["pair_id"], row["detail"]))
 
@@ -121,6 +110,19 @@ def _pair(pair_id: str, ir: FileInfo, vis: FileInfo) -> Row:
         "vis_size": vis.size,
         "vis_etag": vis.etag,
     }
+
+
+def _no_pair(sides: dict[str, list[tuple[str, FileInfo]]], naming: Naming) -> Row:
+    """Return the row of a name that one side lacks, or has several files of."""
+    urls = {side: found[0][1].url for side, found in sides.items() if found}
+    pair_id = (sides["ir"] or sides["vis"])[0][0]
+    several = [side for side in SIDES if len(sides[side]) > 1]
+    if several:
+        patterns = {"ir": naming.ir_pattern, "vis": naming.vis_pattern}
+        detail = "; ".join(f"{side}: {_several(sides[side], side, patterns[side])}" for side in several)
+        return _unmatched(pair_id, "ambiguous", detail, urls)
+    detail = f"{'vis' if sides['ir'] else 'ir'}: no file of this name below the prefix"
+    return _unmatched(pair_id, "missing_partner", detail, urls)
 
 
 def _several(found: Sequence[tuple[str, FileInfo]], side: str, pattern: str) -> str:

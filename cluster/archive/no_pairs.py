@@ -74,14 +74,14 @@ def _advice(num_files: dict[str, int], naming: Naming, unmatched: list[Row]) -> 
                 f"No {word} name fits {pattern!r}, expected names that do: change --{side}-pattern of "
                 "jobs/index_archive.py"
             )
-    if "ambiguous" in {row["reason"] for row in unmatched}:
-        return "Expected one file of each name on each side: what to do stands beside the example"
+    if "ambiguous" in {row["reason"] for row in unmatched} or not all(names.values()):
+        return "Expected one file of each name on each side: what to do stands beside the examples"
     for options, folding in FOLDINGS.items():
         fold = folding.fold()
         assert fold is not None
         if num := len(set(map(fold, names["ir"])) & set(map(fold, names["vis"]))):
             return f"Expected equal names, as {num} are by {options} of jobs/index_archive.py"
-    ir, vis = (min(names[side], default="") for side in SIDES)
+    ir, vis = (min(names[side]) for side in SIDES)
     return (
         f"Expected equal relative paths without extension, not names as {ir!r} and {vis!r}: say by "
         "--ir-pattern and --vis-pattern of jobs/index_archive.py where in them the pair_id is (for "

@@ -4,6 +4,7 @@ import pytest
 
 from cluster.archive.matching import match_pairs
 from cluster.archive.naming import NamePattern, Naming
+from cluster.archive.no_pairs import no_pairs_message
 from cluster.storage.urls import path_below
 from tests.cluster.test_pair_index import ids, listing, reasons
 
@@ -104,6 +105,29 @@ def test_a_file_of_a_shared_folder_is_listed_once():
     pairs, unmatched = match_pairs(files, files, naming, folders=("", ""))
     assert ids(pairs) == ["a"]
     assert ids(unmatched) == [".hidden", "notes", "odd"]
+
+
+@pytest.mark.parametrize(
+    ("ir", "vis", "naming", "advice"),
+    [
+        (["a.png"], [], Naming(), "The visible folder is empty"),
+        (["a.npy", "README"], ["a.png"], Naming(), "None of the infrared files is an image"),
+        (["a.png"], ["a.png"], Naming(vis_pattern="{id}.tif"), "No visible file has the extension"),
+        (["a.png"], ["a.png"], Naming(ir_pattern="{id}_T"), "No infrared name fits '{id}_T'"),
+        (["a.png", "a.tif"], ["a.png"], Naming(), "--ir-pattern '{id}.tif' of jobs/index_archive.py"),
+        (["a.png", "a.PNG"], ["a.png"], Naming(), "differ only in case: rename all but one"),
+        (["A.png"], ["a.png"], Naming(), "as 1 are by --ignore-case of"),
+        (["7.png"], ["07.png"], Naming(), "as 1 are by --ignore-leading-zeros of"),
+        (["A7.png"], ["a07.png"], Naming(), "by --ignore-case --ignore-leading-zeros of"),
+        (["a_T.png"], ["a_W.png"], Naming(), "not names as 'a_T' and 'a_W': say by --ir-pattern"),
+        (["\udcff.png"], ["a.png"], Naming(), "the file's name is not UTF-8: rename it"),
+    ],
+)
+def test_the_advice_where_nothing_pairs_is_one_that_works(ir, vis, naming, advice):
+    pairs, unmatched = match_pairs(listing(*ir), listing(*vis), naming)
+    assert pairs == []
+    prefixes, num_files = {"ir": "/r/ir", "vis": "/r/vis"}, {"ir": len(ir), "vis": len(vis)}
+    assert advice in no_pairs_message(prefixes, num_files, naming, unmatched)
 
 
 @pytest.mark.parametrize(
