@@ -1,7 +1,8 @@
-"""Archives as people have them, whose names were once read wrongly: each folder of files is one case."""
+"""Archives as people have them, which were once read wrongly: each folder of files is one case."""
 
 import shutil
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -10,10 +11,11 @@ from cluster.archive.pair_index import load_index, open_index
 from cluster.evaluating.config import EvaluateConfig
 from cluster.evaluating.images import find_images, find_method
 from cluster.fusing.output import Output
+from cluster.fusing.steps.rows import RANGES
 from cluster.storage import fused_store, objects
 from cluster.storage.tables import Database, read_table
 from tests.conftest import SHARED
-from tests.e2e.archives import run_job
+from tests.e2e.archives import read_metrics, read_rejected, run_job
 
 
 @pytest.fixture
@@ -206,3 +208,83 @@ def test_a_dry_run_shows_pairs_from_all_over_and_what_was_left_out(case):
         "  for example '.DS_Store', ir: a file or folder whose name begins with a dot",
     ]
     assert not list(folder.glob("p.*"))
+
+
+@pytest.fixture(scope="module")
+def fused_cases(tmp_path_factory, shared_ray):
+    """The metrics, by pair_id, of one run over every case about pixels, and the run's output."""
+    if not (SHARED / "cases").is_dir():
+        pytest.skip(f"no cases: {SHARED / 'cases'} is absent")
+    folder = tmp_path_factory.mktemp("cases")
+    for number in ("02", "03", "04", "05", "06", "17"):
+        (found,) = (SHARED / "cases").glob(f"{number}_*")
+        for file in found.glob("*/*.*"):
+            target = folder / file.parent.name / number / file.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, target)
+    sides = ["--ir", str(folder / "ir"), "--vis", str(folder / "vis")]
+    job = run_job("fuse_archive", *sides, "--output", str(folder / "out"))
+    assert job.returncode == 0, job.stdout + job.stderr
+    metrics = read_metrics(str(folder / "out")).set_index("pair_id")
+    return metrics, str(folder / "out" / "fused.zarr")
+
+
+def test_range_blanks_8bit_vis(case, shared_ray):
+    folder = case("range_blanks_8bit_vis")
+    sides = ["--ir", str(folder / "ir"), "--vis", str(folder / "vis")]
+    job = run_job(
+        "fuse_archive", *sides, "--output", str(folder / "o"), "--ir-range", "7000:9500"
+    )
+    assert job.returncode == 0, job.stdout + job.stderr
+    (row,) = read_metrics(str(folder / "o")).to_dict("records")
+    assert [row[name] for name in RANGES] == [7000, 9500, 0, 255]
+    fused = fused_store.read_fused(str(folder / "o/fused.zarr"), "a")
+    assert fused.shape == (96, 128, 3) and np.ptp(fused, axis=(0, 1)).min() > 50
+    blanked = run_job(
+        "fuse_archive", *sides, "--output", str(folder / "blanked"), "--vis-range", "7000:9500"
+    )
+    assert blanked.returncode == 1
+    assert list(read_rejected(str(folder / "blanked"))["reason"]) == ["flat_range"]
+
+
+@pytest.mark.parametrize(
+    ("pair_id", "low", "high"),
+    [("02/geo_f32_nodata9999", 276.3, 298.4), ("02/geo_u16_zborder_notag", 27630, 29841)],
+)
+def test_nodata_and_zero_border(fused_cases, pair_id, low, high):
+    metrics, store = fused_cases
+    row = metrics.loc[pair_id]
+    assert row["valid_share"] == 0.84375
+    assert (row["ir_low"], row["ir_high"]) == pytest.approx((low, high), rel=3e-3)
+    valid = fused_store.read_valid(store, row["zarr_path"])
+    assert valid.mean() == 0.84375
+
+
+@pytest.mark.parametrize("name", ["sparse_f32_None_tile", "sparse_rgb8_tile", "sparse_u16_None_tile"])
+def test_sparse_tiff(fused_cases, name):
+    metrics, store = fused_cases
+    row = metrics.loc[f"03/{name}"]
+    assert row["valid_share"] == pytest.approx(2 / 3)
+    valid = fused_store.read_valid(store, row["zarr_path"])
+    blocks = valid.reshape(-1, 32, valid.shape[1] // 32, 32)
+    assert (blocks.min(axis=(1, 3)) == blocks.max(axis=(1, 3))).all()  # whole blocks of the file
+
+
+@pytest.mark.parametrize("kind", ["png", "tif"])
+def test_rgb16_of_low_values(fused_cases, kind):
+    metrics, store = fused_cases
+    row = metrics.loc[f"04/{kind}_rgb16_12bit"]
+    assert 600 < row["vis_low"] < 700 and 3200 < row["vis_high"] < 3300
+    fused = fused_store.read_fused(store, row["zarr_path"])
+    assert fused.shape == (96, 128, 3) and len(np.unique(fused)) > 150
+
+
+@pytest.mark.parametrize("pair_id", ["05/fill", "06/geo_lerc", "06/tif_jpeg2000_u8_strip"])
+def test_jpeg_fill_bytes_and_unsupported_called_damaged(fused_cases, pair_id):
+    row = fused_cases[0].loc[pair_id]
+    assert (row["height"], row["width"], row["valid_share"]) == (96, 128, 1.0)
+
+
+def test_thumbnail_first(fused_cases):
+    row = fused_cases[0].loc["17/a"]
+    assert (row["height"], row["width"]) == (96, 128)
