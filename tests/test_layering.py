@@ -26,7 +26,7 @@ ONLY_IN = {
     "PIL": {"archive"},
 }
 """Libraries that only some rooms of `cluster` import."""
-NO_RAY = ("fusing/steps", "evaluating/scoring.py", "training/crops.py")
+NO_RAY = ("fusing/steps", "evaluating/scoring.py", "exporting/writing.py", "training/crops.py")
 """Parts of the top rooms that are plain functions on rows."""
 
 

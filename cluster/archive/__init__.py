@@ -1,1 +1,1 @@
-"""What comes in: pairs and their pixels. No Ray here."""
+"""What comes in: pairs and their pixels; and image files that go out. No Ray here."""

@@ -160,6 +160,42 @@ class Database:
         self._copies[name] = folder
         return True
 
+    def close_to_files(self) -> None:
+        """Keep every later statement from files, extensions and settings; tables stay, `write` fails.
+
+        Views that `open` made read files too: copy what is needed into tables before.
+        """
+        for name in ("python_enable_replacements", "enable_external_access"):
+            self.run(f"set {name} = false")
+        self.run("set lock_configuration = true")
+
+    def choose(self, name: str, source: str, condition: str, flag: str) -> None:
+        """Make a table of the rows of a table that meet a condition from outside.
+
+        Args:
+            name: name of the new table.
+            source: name of the table whose columns the condition may use.
+            condition: an SQL expression; call `close_to_files` before, since it is not trusted.
+            flag: what the error calls the condition.
+
+        Raises:
+            ValueError: the condition is no such expression.
+        """
+        said = ""
+        try:
+            # On a line of its own, or a comment at its end would hide the bracket.
+            sql = f"create or replace table {name} as select * from {source} where (\n{condition}\n)"
+            if len(duckdb.extract_statements(sql)) == 1:
+                self._connection.execute(sql).fetchall()
+                return
+            said = "it is several statements"
+        except duckdb.Error as error:
+            said = one_line(str(error).partition("\n")[0])[:300]
+        raise ValueError(
+            f"{flag} {condition!r} can't be used ({said}), expected one SQL condition on the columns "
+            f"{', '.join(map(quoted, self.columns(f'from {source}')))}"
+        )
+
     def write(self, sql: str, url: str) -> None:
         """Write the result of a query as one Parquet file, put whole."""
         with objects.file_to_put(url) as path:

@@ -11,6 +11,7 @@ import pytest
 
 from cluster.archive.config import IndexConfig, SampleConfig
 from cluster.evaluating.config import EvaluateConfig
+from cluster.exporting.config import ExportConfig
 from cluster.fusing.config import FuseConfig
 from cluster.fusing.lease import LeaseHeld
 from cluster.storage.config_urls import with_absolute_urls, without_secrets
@@ -21,6 +22,7 @@ from cluster.training.config import TrainConfig
 ROOT = Path(__file__).resolve().parents[2]
 JOBS = {
     "evaluate": EvaluateConfig,
+    "export": ExportConfig,
     "fuse_archive": FuseConfig,
     "index_archive": IndexConfig,
     "make_sample": SampleConfig,
@@ -28,6 +30,7 @@ JOBS = {
 }
 REQUIRED = {
     "evaluate": ["--index", "i.csv", "--output", "o"],
+    "export": ["--fused", "f", "--output", "o"],
     "fuse_archive": ["--index", "i.csv", "--output", "o"],
     "index_archive": ["--ir", "a", "--vis", "b", "--output", "o.csv"],
     "make_sample": ["--output", "o"],
@@ -130,6 +133,7 @@ def test_the_defaults_in_the_help_are_those_of_the_config(job, monkeypatch, caps
     ("job", "given"),
     [
         ("evaluate", {"index_url": "i.csv", "output_url": "o"}),
+        ("export", {"fused_url": "f", "output_url": "o"}),
         ("fuse_archive", {"index_url": "i.csv", "output_url": "o"}),
         ("index_archive", {"ir_url": "a", "vis_url": "b", "output_url": "o.csv"}),
         ("make_sample", {"output_url": "o"}),
@@ -177,6 +181,10 @@ def test_values_of_every_kind_come_through():
         ("train_dmnet", ["--without", "unet"], "--without is 'unet', expected one of dtb, dib"),
         ("train_dmnet", ["--warm-up", "-5"], "--warm-up is -5, expected a number from 0"),
         ("evaluate", ["--fused", "a"], "--fused is 'a=', expected NAME=URL"),
+        ("export", ["--format", "gif"], "--format is 'gif', expected one of png, jpeg, tiff"),
+        ("export", ["--quality", "80"], "--quality is 80 and --format is png, expected --format jpeg"),
+        ("export", ["--format", "jpeg", "--quality", "0"], "--quality is 0, expected a number from 1"),
+        ("export", ["--where", " "], "--where is empty, expected an SQL condition"),
         ("index_archive", ["--ir-pattern", "x"], "--ir-pattern is 'x', expected the text '{id}'"),
         ("make_sample", ["--pairs", "0"], "--pairs is 0, expected a number from 1"),
     ],

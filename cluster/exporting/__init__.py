@@ -1,0 +1,1 @@
+"""The export job: fused images of chosen pairs as image files."""
