@@ -24,10 +24,10 @@ class IndexConfig:
     vis_url: str = option("Folder or s3:// prefix of the visible images.", "input", metavar="URL")
     ir_pattern: str = option(
         "How the path of an infrared image below --ir, without its extension, spells the pair_id: "
-        "{id}_ir where bridge_ir.png is the infrared image of the pair bridge. Several names in braces "
-        "make a pair_id of several parts, each without a slash: {set}/lwir/{frame} where "
-        "day/lwir/7.png is of the pair day/7. A pattern with the extension of an image, {id}.tiff, "
-        "takes files of that extension alone.",
+        "{id}_ir where bridge_ir.png is the infrared image of the pair bridge. {id} may span folders. "
+        "Several other names in braces make a pair_id of several parts, each without a slash: "
+        "{set}/lwir/{frame} where day/lwir/7.png is of the pair day/7. A pattern with the extension of "
+        "an image, {id}.tiff, takes files of that extension alone.",
         "names", default="{id}", metavar="TEXT",
     )
     vis_pattern: str = option(

@@ -128,15 +128,7 @@ def open_index(
     own = in_partition(partition)
     if index_url is None:
         assert ir_url is not None and vis_url is not None
-        pairs, unmatched = _match_prefixes(ir_url, vis_url, Naming(), output_url)
-        database.add("listed", tables.as_table(pairs, SCHEMA))
-        columns = ", ".join(SCHEMA)
-        database.run(
-            f"create or replace table pairs as select row_number() over () - 1 as __row, {columns} "
-            f"from listed where {own}"
-        )
-        database.run("drop table listed")
-        database.add("no_pairs", tables.as_table(unmatched, UNMATCHED_SCHEMA))
+        _add_listed(database, _match_prefixes(ir_url, vis_url, Naming(), output_url), own)
         names = "no_pairs"
     else:
         if not database.open("stored", index_url):
@@ -162,6 +154,18 @@ def open_index(
     _check_unique(database, index_url)
     left_out = database.first(f"select count(*) from {names} where reason not in ({reasons}) and {own}")
     return int(left_out[0])
+
+
+def _add_listed(database: Database, matched: tuple[list[Row], list[Row]], own: str) -> None:
+    """Make the tables `pairs` and `no_pairs` of two listings; `own` is the condition of the partition."""
+    pairs, unmatched = matched
+    database.add("listed", tables.as_table(pairs, SCHEMA))
+    database.run(
+        f"create or replace table pairs as select row_number() over () - 1 as __row, {', '.join(SCHEMA)} "
+        f"from listed where {own}"
+    )
+    database.run("drop table listed")
+    database.add("no_pairs", tables.as_table(unmatched, UNMATCHED_SCHEMA))
 
 
 def load_index(
