@@ -111,7 +111,7 @@ def export(config: ExportConfig) -> Export:
 def _export(database: Database, config: ExportConfig, store_url: str) -> Iterator[list[Row]]:
     """Send the pairs of `todo` through Ray Data; yield their rows."""
     # Here, as Ray itself: not before the inputs are checked.
-    from cluster.runtime.datasets import dataset_of
+    from cluster.runtime.datasets import batches_of, dataset_of
     from cluster.runtime.session import ray_session
 
     options = {
@@ -129,7 +129,4 @@ def _export(database: Database, config: ExportConfig, store_url: str) -> Iterato
             num_cpus=1,
         ) as dataset:
             exported = dataset.map(cast(Any, export_pair), fn_kwargs=options, num_cpus=1)
-            for batch in exported.iter_batches(
-                batch_size=None, prefetch_batches=0, batch_format="pyarrow"
-            ):
-                yield cast(Any, batch).to_pylist()
+            yield from batches_of(exported)
