@@ -34,7 +34,11 @@ def score(config: EvaluateConfig) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the job; return 0 done, 1 a method lacks too many pairs, 2 wrong input, 130 interrupted."""
+    """Run the job.
+
+    Returns 0 done; 1 a method lacks too many pairs; 2 wrong input or no cluster; 130 interrupted; 143
+    ended by SIGTERM.
+    """
     return run(NAME, parse_arguments, score, arguments)
 
 

@@ -30,8 +30,8 @@ def fuse(config: FuseConfig) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Run the job.
 
-    Returns 0 done; 1 a pair is unaccounted for or too many were rejected; 2 wrong input or failing
-    storage; 3 another run holds the output; 130 interrupted.
+    Returns 0 done; 1 a pair is unaccounted for, too many were rejected or none was fused; 2 wrong input,
+    failing storage or no cluster; 3 another run holds the output; 130 interrupted; 143 ended by SIGTERM.
     """
     return run(NAME, parse_arguments, fuse, arguments)
 

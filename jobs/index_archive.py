@@ -39,7 +39,7 @@ def index(config: IndexConfig) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the job; return 0 done, 2 wrong input, 130 interrupted."""
+    """Run the job; return 0 done, 2 wrong input, 130 interrupted, 143 ended by SIGTERM."""
     return run(NAME, parse_arguments, index, arguments)
 
 

@@ -31,7 +31,7 @@ def make(config: SampleConfig) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the job; return 0 done, 2 wrong input, 130 interrupted."""
+    """Run the job; return 0 done, 2 wrong input, 130 interrupted, 143 ended by SIGTERM."""
     return run(NAME, parse_arguments, make, arguments)
 
 

@@ -36,7 +36,11 @@ def train(config: TrainConfig) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the job; return 0 done, 1 a loss was not finite, 2 wrong input, 130 interrupted."""
+    """Run the job.
+
+    Returns 0 done; 1 a loss was not finite; 2 wrong input or no cluster; 130 interrupted; 143 ended by
+    SIGTERM.
+    """
     return run(NAME, parse_arguments, train, arguments)
 
 

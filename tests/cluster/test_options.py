@@ -16,7 +16,7 @@ from cluster.fusing.config import FuseConfig
 from cluster.fusing.lease import LeaseHeld
 from cluster.storage.config_urls import with_absolute_urls, without_secrets
 from cluster.text.job_main import parse_config, run
-from cluster.text.options import check_options, flag_of, option, options_of
+from cluster.text.options import URL_FIELDS, check_options, flag_of, option, options_of
 from cluster.training.config import TrainConfig
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -263,6 +263,47 @@ def test_every_url_of_a_config_becomes_absolute_and_nothing_else(tmp_path, monke
         EvaluateConfig(index_url="i.csv", output_url="/o", fused_urls=(("ours", "x"),))
     )
     assert scored.fused_urls == (("ours", f"{tmp_path}/x"),)
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_an_empty_url_of_any_option_is_named(job, capsys):
+    named = [of for of, _ in options_of(JOBS[job]) if of.name.endswith(URL_FIELDS)]
+    assert len(named) > 0
+    for of in named:
+        name = "ours=" if of.name == "fused_urls" else ""
+        if job == "fuse_archive" and of.name in ("ir_url", "vis_url"):
+            given = ["--ir", "a", "--vis", "b", "--output", "o"]
+        else:
+            given = REQUIRED[job]
+        for empty in ("", " "):
+            told = refusal(job, capsys, *given, flag_of(of), f"{name}{empty}")
+            assert f"{job}: {flag_of(of)} is " in told and "empty" in told and told.count("\n") == 1
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_nothing_is_written_to_a_web_server(job, capsys):
+    told = refusal(job, capsys, *REQUIRED[job], "--output", "https://key:hunter2@host/o.csv")
+    assert "--output is 'https://host/o.csv', on a web server, expected a place" in told
+
+
+def test_a_home_is_found_for_every_url_of_every_config(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    root = Path("~root").expanduser()
+    for job, config_class in JOBS.items():
+        if job == "fuse_archive":
+            config = parse(job, "--ir=~/a", "--vis", "~root/b", "--output=~/o")
+        else:
+            config = parse(job, *(word if word[0] == "-" else f"~/{word}" for word in REQUIRED[job]))
+        for of, _ in options_of(config_class):
+            if of.name.endswith(URL_FIELDS) and (value := getattr(with_absolute_urls(config), of.name)):
+                for url in value if isinstance(value, tuple) else (value,):
+                    assert Path(url).parent in (tmp_path, root), (job, of.name, url)
+    scored = EvaluateConfig(index_url="i.csv", output_url="o", fused_urls=(("ours", "~/f"),))
+    assert with_absolute_urls(scored).fused_urls == (("ours", f"{tmp_path}/f"),)
+    for kept in ("a/~/b", "./~x", "s3://b/~/c"):
+        assert with_absolute_urls(SampleConfig(output_url=kept)).output_url.endswith(kept[2:])
+    with pytest.raises(ValueError, match="begins with '~no-such-user', expected a user"):
+        with_absolute_urls(SampleConfig(output_url="~no-such-user/x"))
 
 
 def test_a_recorded_config_holds_no_secret_of_any_url():

@@ -1,5 +1,7 @@
 """The tables that a run leaves, made of index and ledger."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -58,6 +60,34 @@ def test_means_are_of_the_finite_values_and_counts_of_everything(bench):
     assert "1 pairs are neither fused nor rejected, for example 'new'" in judge(
         bench.database, summary, plan, 1.0
     ).problem
+
+
+def test_a_limit_leaves_pairs_and_every_pair_of_the_index_is_counted_once(bench):
+    bench.put_ledger(ledger_row("a"), ledger_row("b", "rejected", "empty"), ledger_row("d"))
+    bench.put_index("a", "b", "c", "d", "e")
+    for limit, counted, problem in (
+        (1, (5, 2, 1, 2), "33.33% of the pairs"),
+        (2, (5, 2, 1, 2), "33.33% of the pairs"),
+        (3, (5, 2, 1, 1), "1 pairs are neither fused nor rejected, for example 'c'"),
+        (9, (5, 2, 1, 0), "2 pairs are neither fused nor rejected, for example 'c'"),
+    ):
+        plan = make_plan(bench.database, "F", limit)
+        found = summarise(bench.database, plan)
+        assert plan.num_index == 5
+        assert (found.num_pairs, found.num_fused, found.num_rejected, found.num_left) == counted
+        assert problem in judge(bench.database, found, plan, 0.1).problem
+
+
+def test_an_archive_whose_pairs_are_all_rejected_is_no_success_and_one_without_pairs_is(bench):
+    bench.put_ledger(ledger_row("a", "rejected", "empty"), ledger_row("b", "rejected", "wrong_type"))
+    for names, problem in (
+        (["a", "b"], r"all 2 pairs were rejected \(1 empty, 1 wrong_type\), expected at least one"),
+        ([], "$"),  # a part of a small archive
+    ):
+        bench.put_index(*names)
+        plan = make_plan(bench.database, "F", None)
+        judged = judge(bench.database, summarise(bench.database, plan), plan, 1.0)
+        assert re.match(problem, judged.problem)
 
 
 def test_a_kept_pair_stands_once_though_a_run_died_while_it_replaced_the_table(bench):

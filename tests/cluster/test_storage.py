@@ -1,6 +1,10 @@
 """Storage on local folders and on a real S3 server: the same behaviour on both."""
 
+import functools
+import http.server
+import importlib.util
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -9,7 +13,10 @@ import pytest
 import rasterio
 import xarray as xr
 import zarr
+from PIL import Image
 
+from cluster.archive.pair_index import open_index
+from cluster.fusing.steps.read import read_window
 from cluster.storage import fused_store, objects, tables, urls
 from cluster.storage.s3 import S3_OPTIONS, filesystem
 from cluster.storage.tables import Database
@@ -339,6 +346,44 @@ def test_a_url_shows_no_secret():
     shown = urls.redact_url("s3://key:secret@bucket/path?token=secret")
     assert shown == "s3://bucket/path"
     assert urls.redact_url("/a/b?c@d") == "/a/b?c@d"
+
+
+@pytest.fixture
+def web_server(tmp_path):
+    """The URL of a web server, which shows the files of tmp_path."""
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_single_files_of_a_web_server_are_read_and_its_folders_are_not_listed(tmp_path, web_server):
+    (tmp_path / "ir").mkdir()
+    pixels = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    Image.fromarray(pixels).save(tmp_path / "ir/a.png")
+    (tmp_path / "pairs.csv").write_text("pair_id,ir_url,vis_url\na,ir/a.png,ir/a.png\n")
+    with Database() as database:
+        open_index(database, f"{web_server}/pairs.csv")
+        (row,) = database.frame("from pairs").to_dict("records")
+    assert row["ir_url"] == f"{web_server}/ir/a.png"
+    read = read_window(row, max_pixels=1000)
+    assert read["reason"] == "" and read["ir"] == pixels.tobytes()
+    gone = read_window(row | {"vis_url": f"{web_server}/ir/b.png"}, max_pixels=1000)
+    assert gone["reason"] == "missing_file"
+    with pytest.raises(StorageError, match="web server, which can't be listed.*give an --index"):
+        objects.list_files(f"{web_server}/ir")
+
+
+@pytest.mark.parametrize("scheme", ["odd", "gs"])
+def test_a_scheme_that_cannot_be_used_is_named_with_what_can(scheme):
+    if scheme == "gs" and importlib.util.find_spec("gcsfs"):
+        pytest.skip("gcsfs is installed")
+    for use in (objects.list_files, objects.read_bytes, objects.exists):
+        with pytest.raises(StorageError, match=f"^URLs of {scheme}:// can't be used .*expected local"):
+            use(f"{scheme}://place/x")
 
 
 def test_an_unreachable_store_is_one_line_without_credentials(monkeypatch):

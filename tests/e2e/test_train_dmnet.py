@@ -219,7 +219,7 @@ def test_two_workers_train_an_ablation_on_two_indexes_and_it_fuses(tmp_path):
         "fuse_archive", *fuse_arguments(archive, str(tmp_path / "fused")), "--limit", "2",
         "--checkpoint", checkpoint,
     )  # fmt: skip
-    assert fused.returncode == 0 and "2 = 2 fused" in fused.stdout, fused.stdout + fused.stderr
+    assert fused.returncode == 0 and "5 = 2 fused" in fused.stdout, fused.stdout + fused.stderr
 
 
 @pytest.mark.slow
