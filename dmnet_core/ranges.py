@@ -19,10 +19,10 @@ PERCENTILES = (0.1, 99.9)
 NAMED_POLICIES = ("auto", "dtype", "minmax", "percentile")
 BORDER_SHARE = 0.001
 """Least share of the pixels that a border without data covers: as many as a percentile leaves out."""
-GAP_BELOW, GAP_ABOVE = 0.1, 1.0
-"""Least distance of such a border's value from the percentiles of the other pixels, as a share of the
-distance between these: the share of grey levels that the border would cost. More is asked of a bright
-border, since an overexposed sky is as far from all that is not."""
+GAP_OF_ZERO, GAP_OF_OTHERS = 0.1, 10.0
+"""Least distance of a border's value from the percentiles of the other pixels, as a share of the distance
+between these: the share of grey levels that the border would cost. More is asked of other values than
+zero, which a flat part of the scene may have."""
 Mask = NDArray[np.bool_]
 
 
@@ -65,8 +65,8 @@ def find_border(image: NDArray[np.generic], valid: Mask | None = None) -> Mask |
 
     Such a border has one value, the least or the greatest of the image, and is connected to the image's
     edge. It is told from a black or an overexposed sky by what it would cost: it covers BORDER_SHARE of
-    the pixels, and its value lies outside the percentiles of all other pixels, below them by GAP_BELOW or
-    above them by GAP_ABOVE of their distance.
+    the pixels, and its value lies outside the percentiles of all other pixels, by GAP_OF_ZERO of their
+    distance where it is zero, by GAP_OF_OTHERS where it is not (-9999, 65535).
 
     Args:
         image: (H, W) or (H, W, C), any real type.
@@ -85,28 +85,29 @@ def find_border(image: NDArray[np.generic], valid: Mask | None = None) -> Mask |
     found = np.zeros(image.shape[:2], bool)
     ends = values if known is None else values[known]
     edges = [values[0], values[-1], values[:, 0], values[:, -1]]
-    for value, sign, least_gap in ((ends.min(), 1, GAP_BELOW), (ends.max(), -1, GAP_ABOVE)):
+    for value, sign in ((ends.min(), 1), (ends.max(), -1)):
         if not any((edge == value).all(axis=1).any() for edge in edges):
             continue
         same = (values == value).all(axis=2)
         others = values[~same if known is None else known & ~same]
         # first of all others, so that few images need the search for what is connected
-        if same.mean() < BORDER_SHARE or not _is_outside(value, sign, others, least_gap):
+        if same.mean() < BORDER_SHARE or not _is_outside(value, sign, others):
             continue
         border = _connected_to_edge(same if known is None else same & known)
         others = values[~border if known is None else known & ~border]
-        if border.mean() >= BORDER_SHARE and _is_outside(value, sign, others, least_gap):
+        if border.mean() >= BORDER_SHARE and _is_outside(value, sign, others):
             found |= border
     return found if found.any() else None
 
 
-def _is_outside(value: Any, sign: int, others: NDArray[Any], least_gap: float) -> bool:
+def _is_outside(value: Any, sign: int, others: NDArray[Any]) -> bool:
     """Return whether a value is below (sign 1) or above (sign -1) other pixels' percentiles by a gap."""
     if not others.size:
         return False
     low, high = np.percentile(others, PERCENTILES)
     gap = low - float(value) if sign > 0 else float(value) - high
-    return bool(gap > 0 and gap >= least_gap * (high - low))
+    least = GAP_OF_ZERO if value == 0 else GAP_OF_OTHERS
+    return bool(high > low and gap >= least * (high - low))
 
 
 def _connected_to_edge(area: Mask) -> Mask:

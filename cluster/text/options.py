@@ -97,7 +97,7 @@ def check_options(config: Any) -> None:
                 )
             if of.name == "output_url" and value.startswith(("http://", "https://")):
                 raise ValueError(
-                    f"{flag_of(of)} is {value!r}, on a web server, expected a place that can be written: "
+                    f"{flag_of(of)} is a URL of a web server, expected a place that can be written: "
                     "a local path or an s3:// URL"
                 )
             if told.choices and value not in told.choices:

@@ -159,6 +159,9 @@ def test_a_dark_sky_is_data():
     # overexposed: the highest level, some levels above all that is not
     bright = np.where(np.arange(40)[:, None] < 9, 255, GREY).astype(np.uint8)
     assert find_border(bright) is None
+    # a wall of one level, and a drawing of two
+    assert find_border(np.where(np.arange(40)[:, None] < 9, 50, GREY // 8 + 90)) is None
+    assert find_border(np.where(GREY > 99, 255, 0).astype(np.uint8)) is None
 
 
 @pytest.mark.parametrize(
