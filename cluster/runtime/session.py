@@ -93,7 +93,7 @@ def _own_sigterm() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield  # Ray sets its handler in the main thread alone
         return
-    own = signal.getsignal(signal.SIGTERM)
+    own = signal.getsignal(signal.SIGTERM) or signal.SIG_DFL  # None: set by no Python code
     try:
         yield
     except SystemExit:  # Ray's handler was called meanwhile

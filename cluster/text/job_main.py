@@ -102,7 +102,8 @@ def _sigterm_interrupts() -> Iterator[threading.Event]:
     """Let a SIGTERM stop the job in order, as Ctrl-C does; a second one ends the process at once.
 
     Yields:
-        Whether a SIGTERM came: Ray raises a KeyboardInterrupt of its own in place of the handler's.
+        An event that is set once a SIGTERM has come. Ray raises a KeyboardInterrupt of its own in place
+        of the handler's, so the exception cannot tell.
     """
     terminated = threading.Event()
 
