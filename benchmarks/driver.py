@@ -34,6 +34,7 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from cluster.archive.pair import PairImages  # noqa: E402
+from cluster.archive.sources.image import SourceImage  # noqa: E402
 from cluster.fusing import job  # noqa: E402
 from cluster.fusing.config import FuseConfig  # noqa: E402
 from cluster.fusing.ledger import Ledger  # noqa: E402
@@ -50,7 +51,8 @@ PIXELS = np.zeros((16, 16), np.uint8)
 
 def read_trivially(row, **options):
     """Do read_window's work without files: this replaces what it calls, in the worker alone."""
-    read.read_images = lambda row, *, max_pixels: PairImages(PIXELS, PIXELS, 0)
+    image = SourceImage(PIXELS)
+    read.read_images = lambda row, **options: PairImages(image, image, 0, "", "")
     return read.read_window(row, **options)
 
 
@@ -61,9 +63,9 @@ class FuseTrivially(fuse.FuseWindows):
         self.attempts = attempts
 
     def _fuse_all(self, rows):
-        numbers = dict.fromkeys((*RANGES, *METRICS), 0.5)
+        numbers = dict.fromkeys(("valid_share", *RANGES, *METRICS), 0.5)
         size = {"height": PIXELS.shape[0], "width": PIXELS.shape[1], "bands": 1, "fuse_s": 0.0}
-        added = pack_image("fused", PIXELS) | size | numbers
+        added = pack_image("fused", PIXELS) | pack_image("valid", None) | size | numbers
         return [fuse._without_sources(row) | added for row in rows]
 
 
