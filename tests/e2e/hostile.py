@@ -42,6 +42,7 @@ from tests.e2e.hostile_files import (
     with_holes,
     wrong_checksum,
 )
+from tests.e2e.shared_ray import SharedRay
 
 
 class Case(NamedTuple):
@@ -372,6 +373,10 @@ def _code(text):
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as temporary:
+    with (
+        tempfile.TemporaryDirectory(prefix="r", dir="/tmp") as rays,
+        tempfile.TemporaryDirectory() as temporary,
+        SharedRay(Path(rays), {}),
+    ):
         print(markdown(run_all(Path(temporary))))
     sys.exit(0)
