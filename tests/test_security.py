@@ -166,7 +166,7 @@ def test_a_store_whose_pixels_would_be_unpickled_is_refused(tmp_path, codec):
 def test_a_model_card_names_its_indexes_without_their_secrets():
     config = TrainConfig(
         index_urls=("https://host/get?token=hunter2.parquet", "s3://K:hunter2@bucket/b.csv"),
-        output_url="https://host/?token=hunter2",
+        output_url="gs://bucket/o?token=hunter2",
         checkpoint_url="https://host/w.safetensors?token=hunter2",
     )
     settings = _settings(config)
