@@ -113,7 +113,7 @@ def open_regular(url: str) -> BinaryIO:
 
 
 def local_etag(status: os.stat_result) -> str:
-    """Return what tells one version of a local file from another: the time of its change, and its size."""
+    """Return what tells a version of a local file from others: the time of its change and its size."""
     return f"{status.st_mtime_ns:x}-{status.st_size:x}"
 
 

@@ -86,8 +86,9 @@ class RangeFile(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         """Fill a buffer from the position on, and return the number of bytes."""
-        data = self.read(len(buffer))
-        buffer[: len(data)] = data
+        view = memoryview(buffer).cast("B")
+        data = self.read(len(view))
+        view[: len(data)] = data
         return len(data)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
@@ -146,7 +147,8 @@ class RangeFile(io.RawIOBase):
         return found
 
 
-def _changed(url: str) -> StorageError:
+def replaced(url: str) -> StorageError:
+    """Return the error of a file whose version is not the one that was opened."""
     return StorageError(
         f"{redact_url(url)!r} was replaced while it was read, expected one version of the file: run the "
         "same command again when nothing writes there"
@@ -171,11 +173,11 @@ class _LocalReader:
                 found.append(self._file.read(end - start))
             now = local_etag(os.stat(self._path))
         except FileNotFoundError as error:
-            raise _changed(self._url) from error
+            raise replaced(self._url) from error
         except OSError as error:
             raise storage_error(self._url, error) from error
         if now != self.etag:
-            raise _changed(self._url)
+            raise replaced(self._url)
         return found
 
     def close(self) -> None:
@@ -215,7 +217,7 @@ class _S3Reader:
         try:
             return guarded(self._url, call)
         except FileNotFoundError as error:
-            raise _changed(self._url) from error
+            raise replaced(self._url) from error
 
     def close(self) -> None:
         pass
@@ -243,7 +245,7 @@ class _S3Reader:
                 finally:
                     answer["Body"].close()
                 if answer.get("ETag") != self._tag:  # of a store that knows no If-Match
-                    raise _changed(self._url)
+                    raise replaced(self._url)
                 return data
 
             async with limit:
@@ -252,7 +254,7 @@ class _S3Reader:
                     return data
                 except Exception as error:
                     if _is_precondition(error):
-                        raise _changed(self._url) from error
+                        raise replaced(self._url) from error
                     raise
 
         return list(await asyncio.gather(*(fetch(start, end) for start, end in ranges)))
@@ -261,8 +263,8 @@ class _S3Reader:
 def _is_precondition(error: BaseException | None) -> bool:
     """Return whether an error, or what it came from, is S3's answer that the ETag is another now."""
     while error is not None:
-        answer = getattr(error, "response", None)
-        if isinstance(answer, dict) and answer.get("Error", {}).get("Code") in ("PreconditionFailed", "412"):
+        answer = getattr(error, "response", {})
+        if answer.get("Error", {}).get("Code") in ("PreconditionFailed", "412"):
             return True
         error = error.__cause__
     return False
@@ -279,14 +281,14 @@ class _OtherReader:
 
     def fetch(self, ranges: Sequence[Range]) -> list[bytes]:
         try:
-            found: list[bytes] = [
-                guarded(self._url, lambda store, at=start, to=end: store.cat_file(self._url, at, to))
-                for start, end in ranges
-            ]
+            found: list[bytes] = guarded(
+                self._url,
+                lambda store: [store.cat_file(self._url, start, end) for start, end in ranges],
+            )
             if _version(_info(self._url)) != self._version:
-                raise _changed(self._url)
+                raise replaced(self._url)
         except FileNotFoundError as error:
-            raise _changed(self._url) from error
+            raise replaced(self._url) from error
         return found
 
     def close(self) -> None:

@@ -1,0 +1,80 @@
+"""The header of a TIFF that is read by windows, read and checked before GDAL sees the file.
+
+GDAL follows the metadata of a TIFF: a domain OVERVIEWS may name any file or address as the place of the
+reduced images, and GDAL opens it. So a header that names another place is refused.
+"""
+
+from __future__ import annotations
+
+from typing import BinaryIO, cast
+from xml.etree import ElementTree
+
+from tifffile import TiffFile, TiffPage
+
+from cluster.archive.reasons import BadImage
+from cluster.archive.sources.image import damaged
+from cluster.archive.sources.tiff import ORIENTATION, full_page
+from cluster.storage.ranges import RangeFile
+from cluster.storage.urls import StorageError
+
+GEO_KEYS, GDAL_METADATA = 34735, 42112
+OTHER_PLACES = ("OVERVIEWS", "OVERVIEW_FILE", "PROXYOVERVIEWREQUEST")
+"""Words of GDAL's metadata, in capitals, by which a file names another one."""
+MAX_PAGES = 64
+"""Most pages of a file that is read by windows; reduced images and masks need two for each halving."""
+
+
+def read_header(file: RangeFile) -> TiffPage:
+    """Return the page of full resolution, the first of the file as GDAL reads it, with its tags.
+
+    Raises:
+        BadImage: the header is damaged, names other files, or is of a kind that is not read by windows.
+        StorageError: the file can't be read.
+    """
+    file.seek(0)
+    try:
+        with TiffFile(cast(BinaryIO, file)) as tiff:
+            pages = [page for page in tiff.pages[:MAX_PAGES] if isinstance(page, TiffPage)]
+            page = full_page(pages)
+            tag = page.tags.get(ORIENTATION)
+            turned = tag is not None and tag.value not in (0, 1)
+            metadata = [tag.value for other in pages for tag in other.tags if tag.code == GDAL_METADATA]
+            if not page.is_tiled:
+                page.databytecounts  # noqa: B018  loads them while tifffile has the file
+    except (BadImage, StorageError):
+        raise
+    except Exception as error:  # a parser of damaged bytes may raise any error
+        raise damaged(file.size, "TIFF", error) from error
+    for text in metadata:
+        check_metadata(text)
+    if page is not pages[0] or turned:
+        what = "that an orientation tag turns" if turned else "whose first page is a reduced one"
+        raise BadImage(
+            "wrong_type",
+            f"a TIFF {what}, expected one whose windows can be read as they are stored: convert it "
+            "(gdal_translate -of COG)",
+        )
+    return page
+
+
+def check_metadata(text: object) -> None:
+    """Raise BadImage where the metadata that GDAL keeps in a TIFF name another file."""
+    document = text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
+    try:
+        if "<!" in document or "<?" in document:
+            raise ElementTree.ParseError("a declaration or an instruction")
+        root = ElementTree.fromstring(document.strip("\0 \r\n\t"))
+    except ElementTree.ParseError as error:
+        raise BadImage(
+            "wrong_type",
+            f"a TIFF whose GDAL metadata are no plain XML ({error}), expected those that GDAL writes: "
+            "convert it (gdal_translate -of COG)",
+        ) from error
+    for element in root.iter():
+        said = [element.tag, element.text or "", element.tail or "", *element.attrib.values()]
+        if any(place in " ".join(said).upper() for place in OTHER_PLACES):
+            raise BadImage(
+                "wrong_type",
+                "a TIFF whose metadata name another file for its reduced images, expected them inside: "
+                "convert it (gdal_translate -of COG)",
+            )
