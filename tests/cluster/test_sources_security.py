@@ -38,7 +38,10 @@ def test_a_mosaic_of_tiffs_beside_a_vrt_is_read_with_its_gaps(folder):
         pixels = DEEP + number
         data = gdal_tiff(pixels, transform=from_origin(x, 300, 1, 1), **place, **TILES)
         objects.put_bytes(f"{folder}/{name}", data)
-    rectangle = '<DstRect xOff="{}" yOff="10" xSize="203" ySize="150"/>'
+    rectangle = (
+        '<SrcRect xOff="0" yOff="0" xSize="203" ySize="150"/>'
+        '<DstRect xOff="{}" yOff="10" xSize="203" ySize="150"/>'
+    )
     sources = "".join(
         f'<ComplexSource resampling="nearest"><SourceFilename relativeToVRT="1">{name}</SourceFilename>'
         f'<SourceBand>1</SourceBand>{rectangle.format(x)}<NODATA>7</NODATA></ComplexSource>'

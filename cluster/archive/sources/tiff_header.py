@@ -18,6 +18,8 @@ from cluster.storage.ranges import RangeFile
 from cluster.storage.urls import StorageError
 
 GEO_KEYS, GDAL_METADATA = 34735, 42112
+PLACES = ((273, 279), (324, 325))
+"""Tags that list offsets and sizes of strips, or of tiles; a file has one of the two."""
 OTHER_PLACES = ("OVERVIEWS", "OVERVIEW_FILE", "PROXYOVERVIEWREQUEST")
 """Words of GDAL's metadata, in capitals, by which a file names another one."""
 MAX_PAGES = 64
@@ -39,12 +41,21 @@ def read_header(file: RangeFile) -> TiffPage:
             tag = page.tags.get(ORIENTATION)
             turned = tag is not None and tag.value not in (0, 1)
             metadata = [tag.value for other in pages for tag in other.tags if tag.code == GDAL_METADATA]
+            # tifffile leaves out a tag whose values lie behind the end
+            is_whole = any(set(tags) <= set(page.tags.keys()) for tags in PLACES) and all(
+                tag.valueoffset + tag.valuebytecount <= file.size for tag in page.tags
+            )
             if not page.is_tiled:
                 page.databytecounts  # noqa: B018  loads them while tifffile has the file
     except (BadImage, StorageError):
         raise
     except Exception as error:  # a parser of damaged bytes may raise any error
         raise damaged(file.size, "TIFF", error) from error
+    if not is_whole:  # GDAL would take the tiles for ones that a sparse file leaves out
+        raise BadImage(
+            "truncated",
+            f"{file.size} bytes of TIFF whose header ends later, expected the whole file: copy it again",
+        )
     for text in metadata:
         check_metadata(text)
     if page is not pages[0] or turned:

@@ -155,6 +155,10 @@ def _copied(element: Element, folder_url: str, sources: dict[str, str]) -> Eleme
             raise _refused(f"a coordinate reference system {element.text.strip()[:60]!r}")
         copy.text = element.text
         return copy
+    if element.tag.endswith("Source") and (element.find("SrcRect") is None) != (
+        element.find("DstRect") is None
+    ):
+        raise _refused("a source with one of SrcRect and DstRect alone")
     for child in element:
         if child.tag not in LEFT_OUT:
             copy.append(_copied(child, folder_url, sources))
