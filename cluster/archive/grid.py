@@ -89,9 +89,9 @@ def make_grid(
         if mapping is None:
             raise BadImage(
                 "no_overlap",
-                f"ir_to_vis is {', '.join(f'{number:g}' for number in ir_to_vis)}, which is singular or not "
-                "nine finite numbers, expected a homography from infrared to visible pixels: correct the "
-                "pair index",
+                f"ir_to_vis is {', '.join(f'{number:g}' for number in ir_to_vis)}, which is singular or "
+                "not nine finite numbers, expected a homography from infrared to visible pixels: correct "
+                "the pair index",
             )
     elif all(side.crs and side.transform for side in (ir, vis)):
         kind, mapping = "georeferenced", between_maps(vis, ir)

@@ -8,7 +8,6 @@ import pytest
 import rasterio
 import zarr
 from PIL import Image
-from rasterio.transform import from_origin
 
 from cluster.archive.reasons import BadImage
 from cluster.archive.sources.frames import decode_image
@@ -65,6 +64,8 @@ def tiffs():
         "white is zero": tiff(DEEP, photometric="miniswhite", rowsperstrip=16),
         "one bit": gdal_tiff(GREY & 1, nbits=1, **TILES),
         "four bits": gdal_tiff(GREY & 15, nbits=4, **TILES),
+        "RGB and more": gdal_tiff(with_border(np.dstack([COLOUR, GREY]), 7), photometric="RGB", nodata=7),
+        "grey and more": tiff(np.dstack([GREY, GREY]), photometric="minisblack", planarconfig="contig"),
         "palette": tiff(GREY, photometric="palette", colormap=np.arange(768).reshape(3, 256) * 80),
         "grey palette": tiff(GREY, photometric="palette", colormap=np.tile(np.arange(256), (3, 1)) * 257),
         "CMYK": tiff(np.dstack([COLOUR, GREY]), photometric="separated"),
@@ -112,6 +113,16 @@ def test_windows_by_gdal_are_those_of_the_tiff_decoded_whole(kind, tmp_path):
         assert data_of(small).mean() == pytest.approx(data_of(whole).mean(), abs=0.1)
 
 
+def test_a_jpeg_in_a_tiff_is_decoded_alike(tmp_path):
+    y, x = np.mgrid[:150, :203]
+    smooth = np.dstack([x, y, 100 + x // 2]).astype(np.uint8)
+    data = gdal_tiff(smooth, compress="jpeg", photometric="YCBCR", **TILES)
+    whole = decode_image(data, max_pixels=10**6).pixels.astype(int)
+    with opened(data, tmp_path, max_pixels=20_000) as source:
+        found = source.read(Window(0, 0, source.height, source.width)).pixels
+    assert np.abs(found - whole).max() <= 6  # two libraries interpolate colours each in its own way
+
+
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP"])
 def test_other_files_are_decoded_whole_and_cut(kind, tmp_path):
     buffer = io.BytesIO()
@@ -143,7 +154,7 @@ def test_the_bands_of_one_file_are_chosen_by_their_numbers(shared_data, tmp_path
 
 
 def test_a_place_on_the_earth_is_told_and_overviews_are_used(tmp_path):
-    place = {"crs": "EPSG:32633", "transform": from_origin(500_000, 4_000_000, 10, 20)}
+    place = {"crs": "EPSG:32633", "transform": rasterio.Affine(10, 0, 500_000, 0, -20, 4_000_000)}
     path = tmp_path / "geo.tif"
     pixels = np.kron(GREY, np.ones((4, 4), np.uint8))
     path.write_bytes(gdal_tiff(pixels, **place, **TILES))

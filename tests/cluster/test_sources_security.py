@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import rasterio
-from rasterio.transform import from_origin
 
 from cluster.archive.reasons import BadImage
 from cluster.archive.sources.open import open_source
@@ -36,7 +35,7 @@ def test_a_mosaic_of_tiffs_beside_a_vrt_is_read_with_its_gaps(folder):
     place = {"crs": "EPSG:32633", "nodata": 7}
     for number, (name, x) in enumerate([("a.tif", 0), ("below/é b.tif", 203)]):
         pixels = DEEP + number
-        data = gdal_tiff(pixels, transform=from_origin(x, 300, 1, 1), **place, **TILES)
+        data = gdal_tiff(pixels, transform=rasterio.Affine(1, 0, x, 0, -1, 300), **place, **TILES)
         objects.put_bytes(f"{folder}/{name}", data)
     rectangle = (
         '<SrcRect xOff="0" yOff="0" xSize="203" ySize="150"/>'

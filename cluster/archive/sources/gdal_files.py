@@ -7,12 +7,15 @@ endpoints and retries are the same everywhere, and a file cannot lead GDAL to an
 from __future__ import annotations
 
 import io
+import logging
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import rasterio
 from rasterio.abc import MultiByteRangeResourceContainer
+from rasterio.errors import NotGeoreferencedWarning
 
 from cluster.archive.reasons import BadImage
 from cluster.archive.sources.image import damaged
@@ -29,6 +32,8 @@ GDAL_OPTIONS: dict[str, Any] = {
     "VRT_SHARED_SOURCE": 0,
     "PROJ_NETWORK": "OFF",
 }
+
+logging.getLogger(rasterio.__name__).setLevel(logging.CRITICAL)  # it logs what it also raises
 
 
 class GdalFiles(MultiByteRangeResourceContainer):  # type: ignore[misc]
@@ -168,7 +173,8 @@ def call_gdal(files: GdalFiles, num_bytes: int, call: Callable[[], Any]) -> Any:
     if files.error is not None:
         raise files.error
     try:
-        with rasterio.Env(**GDAL_OPTIONS):
+        with rasterio.Env(**GDAL_OPTIONS), warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
             found = call()
         if files.error is None:
             return found

@@ -12,7 +12,7 @@ import rasterio
 from rasterio.enums import ColorInterp
 from tifffile import TiffPage
 
-from cluster.archive.sources.bands import check_bands, picture_bands
+from cluster.archive.sources.bands import check_bands
 from cluster.archive.sources.gdal_files import GdalFiles, call_gdal
 from cluster.archive.sources.image import Mask, Pixels
 from cluster.archive.sources.raster import RasterSource, check_blocks, what_is_where
@@ -25,6 +25,7 @@ from cluster.archive.sources.tiff import (
     check_layout,
     declared_nodata,
     has_alpha,
+    num_colours,
     palette_of,
     values_of,
 )
@@ -78,11 +79,11 @@ def _samples(url: str, page: TiffPage, dataset: Any, bands: Sequence[int] | None
         read, convert = (1, 2, 3), as_read  # GDAL has turned CMYK into RGB
     elif photometric == SEPARATED:
         read = (1, 2, 3, 4)
-    else:
-        read = picture_bands(url, dataset.count, alpha is not None)
+    else:  # a fourth band is not shown, but the value for no data must be in all
+        read = tuple(range(1, num_colours(page) + 1))
     kind = np.dtype(dataset.dtypes[read[0] - 1])
     values = convert(np.zeros((1, 1, len(read)), kind))
-    is_colour = values.shape[2] == 3
+    is_colour = values.shape[2] >= 3
     if is_indexed:
         palette = palette_of(page)
         is_colour = bool((palette != palette[:, :1]).any())

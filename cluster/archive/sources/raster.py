@@ -1,7 +1,8 @@
 """Windows of an image that GDAL reads: what GeoTIFFs and VRTs share.
 
 GDAL gives the samples as they are stored. What they mean, and which have data, is decided as for a TIFF
-that is decoded whole (`tiff.decode_tiff`), so that both ways give the same pixels and the same mask.
+that is decoded whole (`tiff.decode_tiff`), so that both ways give the same pixels and the same mask; but
+for JPEG in a TIFF, whose colours at half the resolution the two libraries interpolate differently.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ reduced images, and GDAL opens it. So a header that names another place is refus
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import BinaryIO, cast
 from xml.etree import ElementTree
 
@@ -36,7 +37,7 @@ def read_header(file: RangeFile) -> TiffPage:
     file.seek(0)
     try:
         with TiffFile(cast(BinaryIO, file)) as tiff:
-            pages = [page for page in tiff.pages[:MAX_PAGES] if isinstance(page, TiffPage)]
+            pages = [page for page in islice(tiff.pages, MAX_PAGES) if isinstance(page, TiffPage)]
             page = full_page(pages)
             tag = page.tags.get(ORIENTATION)
             turned = tag is not None and tag.value not in (0, 1)

@@ -29,8 +29,8 @@ from cluster.archive.sources.tiff import as_read
 from cluster.storage.ranges import RangeFile
 from cluster.storage.urls import join_url, redact_url
 
-MAX_VRT_BYTES = 32 << 20
-"""Largest VRT that is read, in bytes: some 50,000 sources."""
+MAX_VRT_BYTES = 8 << 20
+"""Largest VRT that is read, in bytes: some 12,000 sources."""
 NAME = "mosaic/mosaic.vrt"
 """What GDAL calls the file."""
 Attributes = frozenset[str]
