@@ -213,6 +213,11 @@ def test_a_tiff_that_ends_early_is_refused_when_the_missing_part_is_read(tmp_pat
 def test_what_cannot_be_read_by_windows_says_what_to_do(tmp_path):
     with pytest.raises(BadImage, match="^too_many_pixels: .* in strips or tiles of .*-of COG"):
         opened(tiff(GREY, compression="zlib", rowsperstrip=150), tmp_path, max_pixels=10_000).__enter__()
+    many = gdal_tiff(np.zeros((64, 64, 30), np.uint8), **TILES)  # 2048 pixels of 30 bytes
+    with opened(many, tmp_path, bands=(30,), max_pixels=20_000) as source:
+        assert source.num_bands == 30
+    with pytest.raises(BadImage, match="^too_many_pixels: an image in .* and 30 bands"):
+        opened(many, tmp_path, bands=(30,), max_pixels=10_000).__enter__()
     with pytest.raises(BadImage, match="^wrong_type: .*an orientation tag turns"):
         opened(
             tiff(GREY, extratags=[(274, "H", 1, 6, True)]), tmp_path, bands=(1,)

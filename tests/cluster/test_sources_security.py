@@ -132,6 +132,14 @@ def test_a_source_of_a_vrt_is_a_tiff_and_nothing_else(tmp_path):
             read_all(str(tmp_path / "a.vrt"))
 
 
+def test_a_strip_that_is_too_large_is_refused_in_a_source_of_a_vrt_too(tmp_path):
+    (tmp_path / "a.vrt").write_text(VRT.format(source=SOURCE))
+    (tmp_path / "a.tif").write_bytes(tiff(GREY, compression="zlib", rowsperstrip=150))
+    with pytest.raises(BadImage, match="too_many_pixels: 'a.tif' in strips or tiles of 150 x 203 px"):
+        with open_source(str(tmp_path / "a.vrt"), max_pixels=20_000) as source:
+            source.read(Window(0, 0, 5, 5))
+
+
 def metadata_that_names(path, domain="OVERVIEWS"):
     text = f'<GDALMetadata><Item name="OVERVIEW_FILE" domain="{domain}">{path}</Item></GDALMetadata>'
     return tiff(GREY, tile=(32, 64), extratags=[(42112, "s", 0, text, True)])

@@ -19,8 +19,8 @@ from rasterio.errors import NotGeoreferencedWarning
 
 from cluster.archive.reasons import BadImage
 from cluster.archive.sources.image import damaged
-from cluster.archive.sources.tiff import STARTS
-from cluster.archive.sources.tiff_header import read_header
+from cluster.archive.sources.tiff import STARTS, UNCOMPRESSED, block_shape
+from cluster.archive.sources.tiff_header import check_block, read_header
 from cluster.storage.ranges import RangeFile, replaced
 from cluster.storage.urls import redact_url
 
@@ -39,9 +39,13 @@ logging.getLogger(rasterio.__name__).setLevel(logging.CRITICAL)  # it logs what 
 class GdalFiles(MultiByteRangeResourceContainer):  # type: ignore[misc]
     """What GDAL sees of the world while it reads one image."""
 
-    def __init__(self, files: Mapping[str, RangeFile | io.BytesIO | str]) -> None:
-        """Offer files by the names that GDAL asks for: open ones, or URLs of TIFFs to open when asked."""
+    def __init__(self, files: Mapping[str, RangeFile | io.BytesIO | str], max_pixels: int) -> None:
+        """Offer files by the names that GDAL asks for: open ones, or URLs of TIFFs to open when asked.
+
+        A TIFF that is opened when asked has at most `max_pixels` in a strip or tile.
+        """
         self._files = files
+        self._max_pixels = max_pixels
         self._etags: dict[str, str] = {}
         self.error: Exception | None = None
         """What went wrong in our storage; from then on nothing that GDAL says of the image counts."""
@@ -70,7 +74,10 @@ class GdalFiles(MultiByteRangeResourceContainer):  # type: ignore[misc]
         try:
             if not file.read(4).startswith(STARTS):
                 raise BadImage("wrong_type", f"{named!r} is named by a VRT and no TIFF, expected a TIFF")
-            read_header(file)
+            page = read_header(file)
+            if page.compression != UNCOMPRESSED:  # of those, GDAL reads parts of a strip
+                bands = page.samplesperpixel if int(page.planarconfig) == 1 else 1
+                check_block(repr(named), *block_shape(page), bands, self._max_pixels)
             if self._etags.setdefault(url, file.etag) != file.etag:
                 raise replaced(url)
         except BaseException:

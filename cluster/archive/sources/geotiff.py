@@ -44,7 +44,7 @@ def open_geotiff(
     page = read_header(file)
     if bands is None:
         check_layout(page)
-    files = GdalFiles({NAME: file})
+    files = GdalFiles({NAME: file}, max_pixels)
     dataset = call_gdal(files, file.size, lambda: rasterio.open(NAME, driver="GTiff", opener=files))
     try:
         check_blocks(dataset, max_pixels)

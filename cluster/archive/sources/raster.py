@@ -12,15 +12,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from rasterio.enums import MaskFlags, Resampling
+from rasterio.enums import Interleaving, MaskFlags, Resampling
 from rasterio.windows import Window as RasterioWindow
 
-from cluster.archive.reasons import BadImage
 from cluster.archive.sources.bands import as_picture
 from cluster.archive.sources.gdal_files import GdalFiles, call_gdal
 from cluster.archive.sources.image import Mask, Pixels, SourceImage, is_mask
 from cluster.archive.sources.source import Source, Window, reduction
 from cluster.archive.sources.tiff import as_read, is_data
+from cluster.archive.sources.tiff_header import check_block
 
 ALPHA_SIDE = 1024
 """Longest side of the reduced image by which it is told whether alpha is a mask."""
@@ -112,10 +112,5 @@ def what_is_where(dataset: Any) -> dict[str, Any]:
 def check_blocks(dataset: Any, max_pixels: int) -> None:
     """Raise BadImage where no window can be read without reading more than max_pixels."""
     height, width = map(max, zip(*dataset.block_shapes, strict=True))
-    if height * width > max_pixels:
-        raise BadImage(
-            "too_many_pixels",
-            f"{dataset.height} x {dataset.width} px (height x width) in strips or tiles of {height} x "
-            f"{width} px, which are read whole, expected at most {max_pixels} pixels in one: store it in "
-            "tiles (gdal_translate -of COG), or raise --max-pixels where memory allows",
-        )
+    bands = 1 if dataset.interleaving == Interleaving.band else dataset.count
+    check_block("an image", height, width, bands, max_pixels)

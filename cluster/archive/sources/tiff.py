@@ -23,7 +23,7 @@ WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, SEPARATED, YCBCR = 0, 1, 2, 3, 5, 6
 GREY_OR_RGB = (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, YCBCR)
 ALPHA = (1, 2)
 """Kinds of extra sample that are alpha."""
-JPEG = 7
+UNCOMPRESSED, JPEG = 1, 7
 MAX_SAMPLES = 4
 
 logging.getLogger(tifffile.__name__).setLevel(logging.CRITICAL)  # it logs what it also raises

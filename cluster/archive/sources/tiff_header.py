@@ -69,6 +69,26 @@ def read_header(file: RangeFile) -> TiffPage:
     return page
 
 
+def check_block(what: str, height: int, width: int, bands: int, max_pixels: int) -> None:
+    """Raise BadImage where a strip or a tile, which is read whole, is too large.
+
+    Args:
+        what: name of the image.
+        height: of the strip or tile, in pixels.
+        width: of the strip or tile, in pixels.
+        bands: number of bands that lie together in it, of which up to four count as one pixel.
+        max_pixels: most pixels that are read at once.
+    """
+    if height * width * -(-bands // 4) > max_pixels:
+        counted = "1 band" if bands == 1 else f"{bands} bands"
+        raise BadImage(
+            "too_many_pixels",
+            f"{what} in strips or tiles of {height} x {width} px (height x width) and {counted}, which are "
+            f"read whole, expected at most {max_pixels} pixels in one: store it in tiles "
+            "(gdal_translate -of COG), or raise --max-pixels where memory allows",
+        )
+
+
 def check_metadata(text: object) -> None:
     """Raise BadImage where the metadata that GDAL keeps in a TIFF name another file."""
     document = text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)

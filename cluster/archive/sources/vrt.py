@@ -78,7 +78,8 @@ def open_vrt(file: RangeFile, *, max_pixels: int, bands: Sequence[int] | None) -
     named: dict[str, RangeFile | io.BytesIO | str] = {
         f"mosaic/{name}": url for url, name in sources.items()
     }
-    files = GdalFiles(named | {NAME: io.BytesIO(ElementTree.tostring(document, encoding="utf-8"))})
+    named[NAME] = io.BytesIO(ElementTree.tostring(document, encoding="utf-8"))
+    files = GdalFiles(named, max_pixels)
     dataset = call_gdal(files, file.size, lambda: rasterio.open(NAME, driver="VRT", opener=files))
     try:
         check_blocks(dataset, max_pixels)
