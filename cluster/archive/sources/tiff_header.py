@@ -83,8 +83,8 @@ def check_block(what: str, height: int, width: int, bands: int, max_pixels: int)
         counted = "1 band" if bands == 1 else f"{bands} bands"
         raise BadImage(
             "too_many_pixels",
-            f"{what} in strips or tiles of {height} x {width} px (height x width) and {counted}, which are "
-            f"read whole, expected at most {max_pixels} pixels in one: store it in tiles "
+            f"{what} in strips or tiles of {height} x {width} px (height x width) and {counted}, which "
+            f"are read whole, expected at most {max_pixels} pixels in one: store it in tiles "
             "(gdal_translate -of COG), or raise --max-pixels where memory allows",
         )
 
