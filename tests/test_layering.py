@@ -16,7 +16,9 @@ MAY_IMPORT = {
 }
 """Rooms of `cluster` that a room may import, apart from itself."""
 FORBIDDEN = {
-    "dmnet_core": {"ray", "fsspec", "s3fs", "zarr", "pyarrow", "duckdb", "cluster", "jobs", "PIL"},
+    "dmnet_core": {
+        *("ray", "fsspec", "s3fs", "zarr", "pyarrow", "duckdb", "cluster", "jobs", "PIL", "rasterio")
+    },
     "jobs": {"ray", "torch", "fsspec", "zarr", "pyarrow", "duckdb", "numpy"},
     "cluster": {"jobs"},
 }
@@ -24,6 +26,7 @@ ONLY_IN = {
     **dict.fromkeys(("fsspec", "s3fs", "pyarrow", "duckdb", "zarr"), {"storage"}),
     "ray": {"runtime", *TOP_ROOMS},
     "PIL": {"archive"},
+    "rasterio": {"archive"},
 }
 """Libraries that only some rooms of `cluster` import."""
 NO_RAY = ("fusing/steps", "evaluating/scoring.py", "exporting/writing.py", "training/crops.py")

@@ -1,6 +1,6 @@
 """The Zarr store of fused images: one group a pair, whose arrays have one chunk each, put whole.
 
-The only module that knows zarr. The arrays are built in memory and put through storage, so that a
+The arrays are built in memory and put through storage, so that a
 reader sees the whole of a chunk or nothing.
 
     <pair>/zarr.json           group with the attributes of the pair

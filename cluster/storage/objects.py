@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import BinaryIO
 
 import fsspec
 
@@ -84,18 +85,36 @@ def read_bytes(url: str) -> bytes:
     if is_remote(url):
         data: bytes = guarded(url, lambda filesystem: filesystem.cat_file(url))
         return data
+    with open_regular(url) as file:
+        try:
+            return file.read()
+        except OSError as error:
+            raise storage_error(url, error) from error
+
+
+def open_regular(url: str) -> BinaryIO:
+    """Open a local file for reading, unbuffered.
+
+    Raises:
+        FileNotFoundError: there is none.
+        StorageError: it is a folder, a pipe or a device, or can't be opened.
+    """
     try:
         # Without waiting, since a pipe may lie there, and nobody may write to it.
         handle = os.open(local_path(url), os.O_RDONLY | os.O_NONBLOCK)
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             os.close(handle)
             raise StorageError(f"{url!r} is no regular file, expected one: check the path")
-        with os.fdopen(handle, "rb") as file:
-            return file.read()
+        return os.fdopen(handle, "rb", buffering=0)
     except (FileNotFoundError, StorageError):
         raise
     except (OSError, ValueError) as error:
         raise storage_error(url, error) from error
+
+
+def local_etag(status: os.stat_result) -> str:
+    """Return what tells a version of a local file from others: the time of its change and its size."""
+    return f"{status.st_mtime_ns:x}-{status.st_size:x}"
 
 
 def put_bytes(url: str, data: bytes) -> None:
@@ -241,7 +260,7 @@ def _walk(root: str) -> Iterator[FileInfo]:
             path = os.path.join(folder, name)
             try:
                 info = os.stat(path)
-                size, etag = info.st_size, f"{info.st_mtime_ns:x}-{info.st_size:x}"
+                size, etag = info.st_size, local_etag(info)
             except OSError:
                 size, etag = -1, ""
             relative = os.path.relpath(path, root).replace(os.sep, "/")

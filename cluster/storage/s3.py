@@ -56,15 +56,22 @@ def arrow_filesystem(url: str) -> tuple[Any, str]:
 
 
 @cache
-def filesystem(scheme: str) -> fsspec.AbstractFileSystem:
+def filesystem(scheme: str, *, asynchronous: bool = False) -> fsspec.AbstractFileSystem:
     """Return the file system of a scheme, with this project's limits and retries; one a process.
+
+    Args:
+        scheme: what stands before :// in a URL.
+        asynchronous: whether its coroutines are awaited in the caller's event loop, as zarr does.
 
     Raises:
         StorageError: fsspec knows no such scheme, or lacks the package or the settings for it.
     """
     if scheme not in ("s3", "s3a"):
         try:
-            return fsspec.filesystem(scheme)
+            found = fsspec.filesystem(scheme)
+            if not asynchronous:
+                return found
+            return fsspec.filesystem(scheme, asynchronous=True) if found.async_impl else _awaited(found)
         except (ImportError, TypeError, ValueError) as error:
             raise StorageError(
                 f"URLs of {scheme}:// can't be used ({type(error).__name__}: {short_line(error)}), "
@@ -75,9 +82,15 @@ def filesystem(scheme: str) -> fsspec.AbstractFileSystem:
 
     # By itself s3fs tries again after SlowDown, not after the same answer to a HEAD, which has no body.
     s3fs.core.set_custom_error_handler(may_pass)
-    filesystem = fsspec.filesystem(scheme, **S3_OPTIONS)
+    filesystem = fsspec.filesystem(scheme, asynchronous=asynchronous, **S3_OPTIONS)
     filesystem.retries = S3_ROUNDS
     return filesystem
+
+
+def _awaited(plain: fsspec.AbstractFileSystem) -> fsspec.AbstractFileSystem:
+    from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
+
+    return AsyncFileSystemWrapper(plain, asynchronous=True)
 
 
 def list_pages(url: str) -> Iterator[list[dict[str, Any]]]:

@@ -30,12 +30,12 @@ from cluster.archive.sources.image import (
     upright,
     without_alpha,
 )
-from cluster.archive.sources.tiff import decode_tiff
+from cluster.archive.sources.tiff import STARTS, decode_tiff
 
 MAGIC = {
     "PNG": (b"\x89PNG\r\n\x1a\n",),
     "JPEG": (b"\xff\xd8\xff",),
-    "TIFF": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+    "TIFF": STARTS,
     "BMP": (b"BM",),
     "WEBP": (b"RIFF",),
 }
@@ -94,7 +94,7 @@ def decode_image(data: bytes, *, max_pixels: int, temperatures: bool = False) ->
         raise
     # On damaged bytes a parser may raise any error; each means that the file can't be decoded.
     except Exception as error:
-        raise damaged(data, kind, error) from error
+        raise damaged(len(data), kind, error) from error
 
 
 def _content_type(data: bytes) -> str:

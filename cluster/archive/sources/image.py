@@ -48,10 +48,14 @@ def without_alpha(samples: Pixels) -> SourceImage:
     """
     alpha = samples[..., -1]
     colour = samples[..., 0] if samples.shape[2] == 2 else samples[..., :3]
+    return SourceImage(np.ascontiguousarray(colour), alpha != 0 if is_mask(alpha) else None)
+
+
+def is_mask(alpha: Pixels) -> bool:
+    """Return whether an image's alpha says where it has data, by the rule of `without_alpha`."""
     opaque = alpha == np.iinfo(alpha.dtype.name).max
     clear = alpha == 0
-    is_mask = opaque.any() and clear.any() and (opaque | clear).mean() >= MASK_SHARE
-    return SourceImage(np.ascontiguousarray(colour), ~clear if is_mask else None)
+    return bool(opaque.any() and clear.any() and (opaque | clear).mean() >= MASK_SHARE)
 
 
 def upright(image: SourceImage, orientation: int) -> SourceImage:
@@ -72,12 +76,12 @@ def _turned(array: NDArray[np.generic], orientation: int) -> NDArray[np.generic]
     return array
 
 
-def damaged(data: bytes, kind: str, error: Exception) -> BadImage:
+def damaged(num_bytes: int, kind: str, error: Exception) -> BadImage:
     """Return what a decoder's error means: the file ends early, or is damaged."""
     said = " ".join(str(error).split())[:200] or type(error).__name__
     short = isinstance(error, EOFError) or any(word in said.lower() for word in CUT)
     return BadImage(
         "truncated" if short else "unreadable",
-        f"{len(data)} bytes of {kind} that can't be decoded ({said}), expected an undamaged file: "
+        f"{num_bytes} bytes of {kind} that can't be decoded ({said}), expected an undamaged file: "
         "write it again",
     )

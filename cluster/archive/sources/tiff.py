@@ -14,6 +14,8 @@ from cluster.archive.reasons import BadImage
 from cluster.archive.sources.completeness import JpegScans
 from cluster.archive.sources.image import Mask, Pixels, SourceImage, check_pixels, upright, without_alpha
 
+STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+"""First bytes of TIFF and BigTIFF in both byte orders."""
 REDUCED, MASK = 1, 4
 """Bits of NewSubfileType: a page of reduced resolution, a page that is the mask of another."""
 ORIENTATION, GDAL_NODATA = 274, 42113
@@ -21,7 +23,7 @@ WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, SEPARATED, YCBCR = 0, 1, 2, 3, 5, 6
 GREY_OR_RGB = (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, YCBCR)
 ALPHA = (1, 2)
 """Kinds of extra sample that are alpha."""
-JPEG = 7
+UNCOMPRESSED, JPEG = 1, 7
 MAX_SAMPLES = 4
 
 logging.getLogger(tifffile.__name__).setLevel(logging.CRITICAL)  # it logs what it also raises
@@ -38,9 +40,9 @@ def decode_tiff(data: bytes, *, max_pixels: int) -> SourceImage:
     """
     with TiffFile(io.BytesIO(data)) as file:
         pages = [page for page in file.pages if isinstance(page, TiffPage)]
-        page = _full_page(pages)
+        page = full_page(pages)
         check_pixels(page.imagewidth, page.imagelength, max_pixels)
-        _check_layout(page)
+        check_layout(page)
         sparse = _check_segments(page, data)
         samples = page.asarray(squeeze=False, maxworkers=1)  # (planes, 1, H, W, samples)
         samples = np.moveaxis(samples, 0, -1).reshape(page.imagelength, page.imagewidth, -1)
@@ -52,7 +54,8 @@ def decode_tiff(data: bytes, *, max_pixels: int) -> SourceImage:
     return upright(both, tag.value if tag else 1)
 
 
-def _full_page(pages: list[TiffPage]) -> TiffPage:
+def full_page(pages: list[TiffPage]) -> TiffPage:
+    """Return the first page that is neither a reduced image nor a mask; the first where all are."""
     inner = [page for outer in pages if outer.subifds for page in outer.pages or () if page is not None]
     for page in (*pages, *inner):
         if isinstance(page, TiffPage) and not int(page.subfiletype) & (REDUCED | MASK):
@@ -60,7 +63,7 @@ def _full_page(pages: list[TiffPage]) -> TiffPage:
     return pages[0]
 
 
-def _check_layout(page: TiffPage) -> None:
+def check_layout(page: TiffPage) -> None:
     """Raise BadImage where a page's samples are of a kind that is not read."""
     photometric, kind = int(page.photometric or 0), page.dtype
     compression = getattr(page.compression, "name", str(page.compression))
@@ -71,7 +74,7 @@ def _check_layout(page: TiffPage) -> None:
     )
     if page.compression not in TIFF.DECOMPRESSORS:
         raise BadImage("wrong_type", f"{what}: this compression is not read: convert the file")
-    colours = _num_colours(page)
+    colours = num_colours(page)
     if (
         kind is None
         or kind.kind not in "buif"
@@ -88,12 +91,13 @@ def _check_layout(page: TiffPage) -> None:
         )
 
 
-def _num_colours(page: TiffPage) -> int:
+def num_colours(page: TiffPage) -> int:
     """Return the number of samples of a pixel without alpha."""
-    return page.samplesperpixel - _has_alpha(page)
+    return page.samplesperpixel - has_alpha(page)
 
 
-def _has_alpha(page: TiffPage) -> bool:
+def has_alpha(page: TiffPage) -> bool:
+    """Return whether the last sample of a pixel is alpha."""
     return bool(page.extrasamples) and int(page.extrasamples[-1]) in ALPHA and page.samplesperpixel > 1
 
 
@@ -124,12 +128,18 @@ def _check_segments(page: TiffPage, data: bytes) -> Mask | None:
     there = np.array([count > 0 for _, count in parts])
     if there.all():
         return None
-    # chunks: height and width of a strip or tile, after the plane where samples lie in planes
     planes = page.samplesperpixel if int(page.planarconfig) == 2 else 1
-    rows, columns = page.chunks[1:3] if planes > 1 else page.chunks[:2]
+    rows, columns = block_shape(page)
     across, down = -(-page.imagewidth // columns), -(-page.imagelength // rows)
     blocks = there.reshape(planes, down, across).all(axis=0)
     return blocks.repeat(rows, axis=0).repeat(columns, axis=1)[: page.imagelength, : page.imagewidth]
+
+
+def block_shape(page: TiffPage) -> tuple[int, int]:
+    """Return height and width of the strips or tiles of a page, in pixels."""
+    if page.is_tiled:
+        return page.tilelength, page.tilewidth
+    return min(page.rowsperstrip, page.imagelength), page.imagewidth
 
 
 def _check_jpegs(page: TiffPage, segments: list[bytes]) -> None:
@@ -145,10 +155,8 @@ def _check_jpegs(page: TiffPage, segments: list[bytes]) -> None:
 
 def _valid(page: TiffPage, pages: list[TiffPage], samples: Pixels, sparse: Mask | None) -> Mask | None:
     masks = [] if sparse is None else [sparse]
-    if (nodata := _declared(page)) is not None:
-        # The number was written with fewer digits than a float has.
-        marked: Mask = np.isclose(samples[..., : _num_colours(page)], nodata, rtol=1e-6, atol=0.0)
-        masks.append(~np.asarray(marked.all(axis=2)))
+    if (nodata := declared_nodata(page)) is not None:
+        masks.append(is_data(samples[..., : num_colours(page)], nodata))
     for other in pages:
         same = (other.imagelength, other.imagewidth) == (page.imagelength, page.imagewidth)
         if int(other.subfiletype) & (MASK | REDUCED) == MASK and same:
@@ -159,7 +167,14 @@ def _valid(page: TiffPage, pages: list[TiffPage], samples: Pixels, sparse: Mask 
     return None if valid.all() else valid
 
 
-def _declared(page: TiffPage) -> float | None:
+def is_data(samples: Pixels, nodata: float) -> Mask:
+    """Return (H, W), False where all bands of (H, W, bands) samples are the value for no data."""
+    # The number was written with fewer digits than a float has.
+    marked: Mask = np.isclose(samples, nodata, rtol=1e-6, atol=0.0)
+    return ~np.asarray(marked.all(axis=2))
+
+
+def declared_nodata(page: TiffPage) -> float | None:
     """Return the number of GDAL_NODATA; None where there is none or it is none that pixels have."""
     tag = page.tags.get(GDAL_NODATA)
     try:
@@ -173,16 +188,25 @@ def _declared(page: TiffPage) -> float | None:
 
 def _as_image(page: TiffPage, samples: Pixels) -> SourceImage:
     """Turn (H, W, samples) into grey or RGB of uint8, uint16 or float32."""
+    values = values_of(page, samples)
+    if has_alpha(page) and values.shape[2] in (2, 4) and values.dtype.kind == "u":
+        return without_alpha(values)
+    return SourceImage(_colours(page, values))
+
+
+def values_of(page: TiffPage, samples: Pixels) -> Pixels:
+    """Turn (H, W, samples) as they are stored into (H, W, bands) of uint8, uint16 or float32.
+
+    Palettes and CMYK become one or three bands; the lowest value is black; bits are spread over a byte.
+    """
     photometric, bits = int(page.photometric or 0), int(page.bitspersample)
     if photometric == PALETTE:
-        colours = np.asarray(page.colormap)
-        deep = colours.max() > 255  # else written by a program that takes the entries for bytes
-        rgb = (colours >> 8 if deep else colours).astype(np.uint8).T[samples[..., 0]]
+        rgb = palette_of(page)[samples[..., 0]]
         grey = bool((rgb == rgb[..., :1]).all())
-        return SourceImage(np.ascontiguousarray(rgb[..., 0]) if grey else rgb)
+        return rgb[..., :1] if grey else rgb
     if photometric == SEPARATED:
         ink = 255 - samples[..., :4].astype(np.uint16)
-        return SourceImage((ink[..., :3] * ink[..., 3:] // 255).astype(np.uint8))
+        return (ink[..., :3] * ink[..., 3:] // 255).astype(np.uint8)
     if samples.dtype.kind == "b":
         samples = samples.astype(np.uint8) * np.uint8(255)
     elif bits < 8:
@@ -190,14 +214,25 @@ def _as_image(page: TiffPage, samples: Pixels) -> SourceImage:
     if photometric == WHITE_IS_ZERO and samples.dtype.kind == "u":
         highest = 255 if bits < 8 else 2**bits - 1
         samples = samples.dtype.type(highest) - samples
-    if samples.dtype not in (np.dtype(np.uint8), np.dtype(np.uint16)):
-        with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and so has no data
-            return SourceImage(_colours(page, samples).astype(np.float32))
-    if _has_alpha(page) and samples.shape[2] in (2, 4):
-        return without_alpha(samples)
-    return SourceImage(_colours(page, samples))
+    return as_read(samples)
+
+
+def palette_of(page: TiffPage) -> Pixels:
+    """Return the palette of a page, (entries, 3) uint8."""
+    colours = np.asarray(page.colormap)
+    deep = colours.max() > 255  # else written by a program that takes the entries for bytes
+    return (colours >> 8 if deep else colours).astype(np.uint8).T
+
+
+def as_read(samples: Pixels) -> Pixels:
+    """Return samples of uint8 and uint16 as they are, of any other type as float32."""
+    if samples.dtype in (np.dtype(np.uint8), np.dtype(np.uint16)):
+        return samples
+    with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and so has no data
+        return samples.astype(np.float32)
 
 
 def _colours(page: TiffPage, samples: Pixels) -> Pixels:
     """Return (H, W) of one or two samples, (H, W, 3) of more."""
-    return np.ascontiguousarray(samples[..., 0] if _num_colours(page) < 3 else samples[..., :3])
+    few = samples.shape[2] < 3 or num_colours(page) < 3 and samples.shape[2] == page.samplesperpixel
+    return np.ascontiguousarray(samples[..., 0] if few else samples[..., :3])

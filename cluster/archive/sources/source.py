@@ -1,0 +1,155 @@
+"""A source: an image of which single windows are read, so that it need not fit into memory."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from cluster.archive.sources.image import Mask, Pixels, SourceImage
+
+STRIP_PIXELS = 1 << 24
+"""Most pixels that are read at once to make a reduced image."""
+
+
+class Window(NamedTuple):
+    """Rows and columns of an image, in pixels."""
+
+    y: int
+    """First row."""
+    x: int
+    """First column."""
+    height: int
+    """Number of rows."""
+    width: int
+    """Number of columns."""
+
+
+@dataclass(kw_only=True)
+class Source(ABC):
+    """An open image; for one thread."""
+
+    url: str
+    """URL of the file or array."""
+    height: int
+    """Number of rows."""
+    width: int
+    """Number of columns."""
+    num_bands: int
+    """Number of bands that the file has, whichever are read."""
+    dtype: str
+    """Type of the pixels that are read: uint8, uint16 or float32."""
+    is_colour: bool
+    """Whether the pixels that are read are (H, W, 3), and not (H, W)."""
+    crs: str = ""
+    """Coordinate reference system as WKT; empty where the file has none."""
+    transform: tuple[float, float, float, float, float, float] | None = None
+    """(a, b, c, d, e, f): the pixel corner (column, row) is at x = a*column + b*row + c and
+    y = d*column + e*row + f of the crs; None where the file has none."""
+    nodata: float | None = None
+    """Value that the file declares to stand for no data; None where there is none."""
+    etag: str = ""
+    """What the store calls the version of the file that is read; empty for an array of many objects."""
+
+    def read(self, window: Window) -> SourceImage:
+        """Return the pixels of a window, (H, W) or (H, W, 3), and the mask of those with data.
+
+        Raises:
+            BadImage: the file is damaged there.
+            StorageError: the file can't be read, or was replaced since it was opened.
+        """
+        assert window.height > 0 and window.width > 0 and window.y >= 0 and window.x >= 0, window
+        assert window.y + window.height <= self.height, (window, self.height, self.width)
+        assert window.x + window.width <= self.width, (window, self.height, self.width)
+        return self._read(window)
+
+    @abstractmethod
+    def overview(self, max_side: int) -> SourceImage:
+        """Return the whole image, reduced by a whole number so that no side is longer than `max_side`.
+
+        Pixels are means. A file without reduced images of its own is read whole, piece by piece.
+        """
+
+    @abstractmethod
+    def _read(self, window: Window) -> SourceImage: ...
+
+
+@dataclass(kw_only=True)
+class DecodedSource(Source):
+    """An image that was decoded whole."""
+
+    image: SourceImage
+    """All of its pixels."""
+
+    def overview(self, max_side: int) -> SourceImage:
+        """Return the image reduced to at most `max_side`; see `Source.overview`."""
+        return shrink(self.image, reduction(self, max_side))
+
+    def _read(self, window: Window) -> SourceImage:
+        return cut(self.image, window)
+
+
+def cut(image: SourceImage, window: Window) -> SourceImage:
+    """Return a window of an image."""
+    place = np.s_[window.y : window.y + window.height, window.x : window.x + window.width]
+    valid = None if image.valid is None else image.valid[place]
+    return SourceImage(image.pixels[place], valid, image.note)
+
+
+def reduction(source: Source, max_side: int) -> int:
+    """Return the whole number by which an image is reduced so that no side is longer than `max_side`."""
+    return max(1, -(-max(source.height, source.width) // max_side))
+
+
+def read_reduced(source: Source, window: Window, step: int) -> SourceImage:
+    """Read a window by `shrink`, in strips of no more than STRIP_PIXELS, or of `step` rows."""
+    if step == 1:
+        return source.read(window)
+    rows = max(1, STRIP_PIXELS // (window.width * step)) * step
+    strips = []
+    for y in range(window.y, window.y + window.height, rows):
+        height = min(rows, window.y + window.height - y)
+        strips.append(shrink(source.read(Window(y, window.x, height, window.width)), step))
+    pixels = np.concatenate([strip.pixels for strip in strips])
+    if all(strip.valid is None for strip in strips):
+        return SourceImage(pixels)
+    return SourceImage(pixels, np.concatenate([data_of(strip) for strip in strips]))
+
+
+def shrink(image: SourceImage, step: int) -> SourceImage:
+    """Return the means of blocks of step x step pixels, of which those at the far edges may be smaller.
+
+    Only pixels with data count; a block without any has no data.
+    """
+    if step == 1:
+        return image
+    has_data = data_of(image)
+    weight = has_data if image.pixels.ndim == 2 else has_data[..., None]
+    total = _block_sums(np.where(weight, image.pixels, 0).astype(np.float64), step)
+    count = _block_sums(has_data.astype(np.float64), step)
+    mean = total / np.maximum(count if total.ndim == 2 else count[..., None], 1)
+    valid = count > 0
+    return SourceImage(as_dtype(mean, image.pixels.dtype), None if valid.all() else valid, image.note)
+
+
+def data_of(image: SourceImage) -> Mask:
+    """Return which pixels of an image have data, (H, W): those of the mask that are finite numbers."""
+    shape = image.pixels.shape[:2]
+    has_data = np.ones(shape, np.bool_) if image.valid is None else image.valid
+    if image.pixels.dtype.kind != "f":
+        return has_data
+    return has_data & np.isfinite(image.pixels).reshape(*shape, -1).all(axis=2)
+
+
+def as_dtype(values: Pixels, dtype: np.dtype[np.generic]) -> Pixels:
+    """Return numbers as the type of an image; those of an integer type are rounded."""
+    return values.astype(dtype) if dtype.kind == "f" else np.rint(values).astype(dtype)
+
+
+def _block_sums(values: Pixels, step: int) -> Pixels:
+    height, width = values.shape[:2]
+    rows: Pixels = np.add.reduceat(values, np.arange(0, height, step), axis=0)
+    sums: Pixels = np.add.reduceat(rows, np.arange(0, width, step), axis=1)
+    return sums
