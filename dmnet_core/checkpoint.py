@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
+from dmnet_core.allocator import keep_memory
 from dmnet_core.model import DMNet, DMNetConfig
 
 SHIPPED_WEIGHTS = Path(__file__).parent / "weights" / "compact.safetensors"
@@ -57,6 +58,8 @@ def load_checkpoint(
 ) -> Checkpoint:
     """Return the network of a checkpoint.
 
+    On a CPU the process keeps its memory from then on: see `dmnet_core.allocator`.
+
     Args:
         source: a path, the bytes of a file, or None for the shipped weights.
         device: device that the network is moved to.
@@ -78,6 +81,8 @@ def load_checkpoint(
     except REFUSED as error:
         detail = repr(error)[:MAX_DETAIL]
         raise ValueError(f"{name} is no DMNet checkpoint ({detail}), {expected}") from error
+    if torch.device(device).type == "cpu":
+        keep_memory()
     model = DMNet(config)
     model.load_state_dict({key: value.float() for key, value in tensors.items()})
     model = model.to(device).eval()

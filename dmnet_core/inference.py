@@ -25,9 +25,9 @@ from dmnet_core.noise import pair_key, position_noise
 from dmnet_core.prepare import DEFAULT, Float, PreparedPair, Reading, prepare_pair
 from dmnet_core.ranges import from_unit, to_unit, value_range
 
-NUM_PEAK_MAPS = 20
-"""Number of feature maps of the autoencoder, and as many of the U-Net, in memory at the peak. Measured:
-at most 18.5 with `compact` and 16.3 with `paper`, less for large images (benchmarks/memory.py)."""
+NUM_PEAK_MAPS = 25
+"""Number of feature maps of the autoencoder, and as many of the U-Net, in memory at the peak where images
+of several sizes take turns (benchmarks/memory.py)."""
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 

@@ -32,6 +32,7 @@ from cluster.training.crops import crop_batches, middle_of
 from cluster.training.epoch_lines import send_row
 from cluster.training.progress import Progress, learning_rate, stage_at
 from dmnet_core import __version__
+from dmnet_core.allocator import keep_memory
 from dmnet_core.checkpoint import load_checkpoint, save_checkpoint
 from dmnet_core.inference import fuse_and_score
 from dmnet_core.losses import LossWeights, NoiseDraw, StageLoss
@@ -83,6 +84,7 @@ class _Worker:
         torch.set_num_threads(config.cpus_per_worker)
         torch.manual_seed(config.seed)
         self.device = ray.train.torch.get_device()
+        keep_memory()
         self.model = DMNet(network_config(config))
         if config.checkpoint_url is not None:
             given = load_checkpoint(objects.read_bytes(config.checkpoint_url)).model
