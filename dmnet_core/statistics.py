@@ -10,9 +10,8 @@ with its neighbours. So they are recorded once a scene, and each window uses wha
     with replaying(model, statistics):
         model(ir_window, vis_window, noise_window)
 
-Each such module asks `image_wide(self)`. The answer is None where nothing is recorded or replayed, and the
-module does what it always does. What is recorded or replayed holds for one model, within the `with` and in
-its thread only.
+Each such module asks `image_wide(self)`. The answer is None where nothing is recorded or replayed, and
+the module takes its own numbers. A `with` holds for one model and for the thread that it stands in.
 """
 
 from __future__ import annotations
@@ -34,21 +33,51 @@ NUM_PIXELS = "num_pixels"
 """Name of the number of pixels among the tensors of a file."""
 
 
+Take = Callable[[str, Callable[[], Tensor]], Tensor]
+"""Gives the tensor of a name: measures and keeps it, or looks it up."""
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Which pixels of a batch take part in the statistics."""
+
+    mask: Tensor
+    """(B, H, W) bool, False for pixels that take no part, such as a halo. At the coarser scales of the
+    network the top left pixel of a square speaks for all of it."""
+    weights: Tensor
+    """(B,) float, how much each image's pixels weigh in means; all take part in maxima, as keys and as
+    values."""
+
+    def pixels(self, x: Tensor) -> Tensor:
+        """Return the pixels of a (B, C, h, w) map that take part, (N, C) float32."""
+        return x.permute(0, 2, 3, 1)[self._at(x)].float()
+
+    def shares(self, x: Tensor) -> Tensor:
+        """Return the share of each of these pixels in a mean, (N, 1) float64; the sum is 1."""
+        mask = self._at(x)
+        weights = self.weights.double()[:, None, None].expand(mask.shape)[mask]
+        return (weights / weights.sum())[:, None]
+
+    def _at(self, x: Tensor) -> Tensor:
+        rows, columns = (n // m for n, m in zip(self.mask.shape[1:], x.shape[2:], strict=True))
+        return self.mask[:, ::rows, ::columns]
+
+
 @dataclass(frozen=True)
 class SceneStatistics:
     """The image-wide numbers of a network for one scene."""
 
     tensors: dict[str, Tensor]
-    """float32 tensors by name: that of the module, the number of the call where a module runs several times
-    (DTB on infrared, then visible; CSAB on the latent map, infrared, visible; the U-Net for each noise
-    step), and the kind of number, as in `dtb.layers.0.attention/1/products`. The kinds are:
+    """float32 tensors by name, as in `dtb.layers.0.attention/1/products`: the module, the number of its
+    call, the kind. DTB is called on infrared, then visible; CSAB on the latent map, infrared, visible;
+    the U-Net on each noise step. The kinds are:
 
         mean      (1, C) mean over the pixels
         square    (1, C) mean of the squares
         products  (1, C, C) mean of the products of each two channels
         maximum   (1, C)
-        key       (1, N, C) of all N pixels
-        value     (1, N, C) of all N pixels
+        key       (1, N, C) of each of N pixels
+        value     (1, N, C) of each of N pixels
     """
     num_pixels: int
     """Number of pixels that the numbers were taken from, at the image's resolution."""
@@ -57,8 +86,8 @@ class SceneStatistics:
     def pooled(cls, parts: Sequence[SceneStatistics]) -> SceneStatistics:
         """Return the statistics of several sets of pixels taken together.
 
-        They are exact for what the parts' modules saw. A module behind another image-wide one saw other
-        values than it would have with all the pixels in one recording.
+        They are exact for the values that the modules were given. A module behind another image-wide one
+        was given other values than in one recording of all the pixels.
 
         Raises:
             ValueError: the parts are of different networks.
@@ -73,7 +102,8 @@ class SceneStatistics:
         total = sum(part.num_pixels for part in parts)
         shares = [part.num_pixels / total for part in parts]
         tensors = {
-            name: _combined(name, [part.tensors[name] for part in parts], shares) for name in parts[0].tensors
+            name: _combined(name, [part.tensors[name] for part in parts], shares)
+            for name in parts[0].tensors
         }
         return cls(tensors, total)
 
@@ -94,8 +124,8 @@ class SceneStatistics:
             return cls(tensors, int(tensors.pop(NUM_PIXELS)))
         except (SafetensorError, KeyError, RuntimeError) as error:
             raise ValueError(
-                f"{len(data)} bytes are no statistics of a scene ({error!r}), expected a safetensors file "
-                "written by SceneStatistics.to_bytes: survey the scene again"
+                f"{len(data)} bytes are no statistics of a scene ({error!r}), expected a file written by "
+                "SceneStatistics.to_bytes: survey the scene again"
             ) from error
 
     @property
@@ -105,59 +135,62 @@ class SceneStatistics:
 
 
 class ModuleStatistics:
-    """The statistics of one call of a module. Each method returns those of the scene, with B = 1."""
+    """The statistics of one call of a module; each method takes that call's (B, C, h, w) map."""
 
-    def __init__(self, take: Callable[[str, Callable[[], Tensor]], Tensor], counted: Tensor) -> None:
+    def __init__(self, prefix: str, take: Take, counted: Counted | None) -> None:
+        self._prefix = prefix
         self._take = take
         self._counted = counted
 
     def mean(self, x: Tensor) -> Tensor:
-        """Return the mean of each channel, (1, C), of (B, C, H, W)."""
-        return self._take("mean", lambda: self._mean(x))
+        """Return the mean of each channel, (1, C)."""
+        return self._of("mean", lambda counted: _mean(x, counted))
 
     def square(self, x: Tensor) -> Tensor:
-        """Return the mean square of each channel, (1, C), of (B, C, H, W)."""
-        return self._take("square", lambda: self._mean(x.float().square()))
+        """Return the mean square of each channel, (1, C)."""
+        return self._of("square", lambda counted: _mean(x.float().square(), counted))
 
     def maximum(self, x: Tensor) -> Tensor:
-        """Return the maximum of each channel, (1, C), of (B, C, H, W)."""
-        return self._take("maximum", lambda: self._pixels(x).amax(dim=0)[None])
+        """Return the maximum of each channel, (1, C)."""
+        return self._of("maximum", lambda counted: counted.pixels(x).amax(dim=0)[None])
 
     def products(self, x: Tensor) -> Tensor:
-        """Return the mean product of each two channels, (1, C, C), of (B, C, H, W)."""
-
-        def measure() -> Tensor:
-            pixels = self._pixels(x)
-            return (pixels.T @ pixels)[None] / len(pixels)
-
-        return self._take("products", measure)
+        """Return the mean product of each two channels, (1, C, C)."""
+        return self._of("products", lambda counted: _products(x, counted))
 
     def key(self, x: Tensor) -> Tensor:
-        """Return the keys of all pixels, (1, N, C), of (B, C, H, W)."""
-        return self._take("key", lambda: self._pixels(x)[None])
+        """Return the keys of all pixels, (1, N, C)."""
+        return self._of("key", lambda counted: counted.pixels(x)[None])
 
     def value(self, x: Tensor) -> Tensor:
-        """Return the values of all pixels, (1, N, C), of (B, C, H, W)."""
-        return self._take("value", lambda: self._pixels(x)[None])
+        """Return the values of all pixels, (1, N, C)."""
+        return self._of("value", lambda counted: counted.pixels(x)[None])
 
-    def _mean(self, x: Tensor) -> Tensor:
-        return self._pixels(x).mean(dim=0, dtype=torch.float64).float()[None]
+    def _of(self, kind: str, measure: Callable[[Counted], Tensor]) -> Tensor:
+        def measured() -> Tensor:
+            assert self._counted is not None, "only a recording measures"
+            return measure(self._counted)
 
-    def _pixels(self, x: Tensor) -> Tensor:
-        """Return the pixels that count, (N, C) float32."""
-        pixels = x.permute(0, 2, 3, 1)  # (B, H, W, C)
-        rows, columns = (n // m for n, m in zip(self._counted.shape[1:], x.shape[2:], strict=True))
-        return pixels[self._counted[:, ::rows, ::columns]].float()
+        return self._take(f"{self._prefix}/{kind}", measured)
+
+
+def _mean(x: Tensor, counted: Counted) -> Tensor:
+    return (counted.pixels(x) * counted.shares(x)).sum(dim=0).float()[None]
+
+
+def _products(x: Tensor, counted: Counted) -> Tensor:
+    pixels = counted.pixels(x)
+    return ((pixels * counted.shares(x).float()).T @ pixels)[None]
 
 
 class _Exchange:
-    """Numbers the calls of a model's modules, and records their statistics or hands them out."""
+    """Numbers the calls of a model's modules, and gives each its statistics."""
 
-    def __init__(self, model: nn.Module, take: Callable[[str, Callable[[], Tensor]], Tensor], counted: Tensor
-    ) -> None:
+    def __init__(self, model: nn.Module, take: Take, counted: Counted | None = None) -> None:
         if model.training:
             raise ValueError(
-                "the network is in training mode, expected eval mode for statistics of a scene: call eval()"
+                "the network is in training mode, expected eval mode for the statistics of a scene: call "
+                "eval()"
             )
         self.names = {module: name for name, module in model.named_modules()}
         self.calls: Counter[nn.Module] = Counter()
@@ -165,38 +198,37 @@ class _Exchange:
         self.counted = counted
 
     def of(self, module: nn.Module) -> ModuleStatistics | None:
-        """Return what gives the statistics of the module's next call; None for a module of another model."""
+        """Return the statistics of a module's next call; None for a module of another model."""
         if module not in self.names:
             return None
-        prefix = f"{self.names[module]}/{self.calls[module]}/"
+        prefix = f"{self.names[module]}/{self.calls[module]}"
         self.calls[module] += 1
-        return ModuleStatistics(lambda kind, measure: self.take(prefix + kind, measure), self.counted)
+        return ModuleStatistics(prefix, self.take, self.counted)
 
 
 _current: ContextVar[_Exchange | None] = ContextVar("image_wide_statistics", default=None)
 
 
 def image_wide(module: nn.Module) -> ModuleStatistics | None:
-    """Return what gives the statistics of this call of a module; None where it is to take its own."""
+    """Return the statistics that a module uses in this call; None where it takes its own."""
     exchange = _current.get()
     return None if exchange is None else exchange.of(module)
 
 
 @contextmanager
-def recording(model: nn.Module, counted: Tensor) -> Iterator[SceneStatistics]:
+def recording(model: nn.Module, counted: Counted) -> Iterator[SceneStatistics]:
     """Record the statistics of one call of the model within the `with`.
 
-    The images of the batch take part as one: every module uses the statistics of all of them.
+    The images of the batch are pooled: every module uses the statistics of all of them.
 
     Args:
         model: in eval mode.
-        counted: (B, H, W) bool, False for pixels of the images that take no part, such as a halo. At the
-            coarser scales of the network, the top left pixel of a square speaks for all of it.
+        counted: which pixels of the batch take part.
 
     Yields:
         The statistics, complete after the call.
     """
-    statistics = SceneStatistics({}, int(counted.sum()))
+    statistics = SceneStatistics({}, int(counted.mask.sum()))
 
     def take(name: str, measure: Callable[[], Tensor]) -> Tensor:
         statistics.tensors[name] = measure()
@@ -222,12 +254,12 @@ def replaying(model: nn.Module, statistics: SceneStatistics) -> Iterator[None]:
     def take(name: str, measure: Callable[[], Tensor]) -> Tensor:
         if name not in statistics.tensors:
             raise ValueError(
-                f"the statistics of the scene lack {name!r}, expected those of this network for one call: "
-                "survey the scene with the same weights, and replay the statistics anew for each call"
+                f"the statistics of the scene lack {name!r}, expected those of one call of this network: "
+                "survey the scene with the same weights, and open replaying() anew for each call"
             )
         return statistics.tensors[name].to(device)
 
-    with _using(_Exchange(model, take, torch.empty(0))):
+    with _using(_Exchange(model, take)):
         yield
 
 
@@ -247,4 +279,5 @@ def _combined(name: str, parts: list[Tensor], shares: list[float]) -> Tensor:
         return torch.cat(parts, dim=1)
     if kind == "maximum":
         return torch.stack(parts).amax(dim=0)
-    return sum(share * part.double() for share, part in zip(shares, parts, strict=True)).float()
+    weighted = [share * part.double() for share, part in zip(shares, parts, strict=True)]
+    return torch.stack(weighted).sum(dim=0).float()
