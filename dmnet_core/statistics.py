@@ -31,8 +31,6 @@ from torch import Tensor, nn
 
 NUM_PIXELS = "num_pixels"
 """Name of the number of pixels among the tensors of a file."""
-
-
 Take = Callable[[str, Callable[[], Tensor]], Tensor]
 """Gives the tensor of a name: measures and keeps it, or looks it up."""
 

@@ -82,7 +82,8 @@ class PixelAttention(nn.Module):
         scene = image_wide(self)
         if scene is not None:
             key, value = (
-                pixels.expand(batch, 1, -1, -1) for pixels in (scene.key(maps[1]), scene.value(maps[2]))
+                pixels.to(query.dtype).expand(batch, 1, -1, -1)
+                for pixels in (scene.key(maps[1]), scene.value(maps[2]))
             )  # (B, 1, N, C)
         attended = F.scaled_dot_product_attention(query, key, value)
         out: Tensor = x + self.project(attended.transpose(2, 3).reshape(batch, channels, height, width))

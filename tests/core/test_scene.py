@@ -169,10 +169,13 @@ def test_a_wrong_window_is_refused():
         fuse_window(model, image, image, Window(moved, moved), None)
 
 
-def test_a_tiny_network_of_another_multiple_agrees_with_itself_over_window_sizes():
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_tiny_network_of_another_multiple_agrees_with_itself_over_window_sizes(precision):
     torch.manual_seed(0)
     model = DMNet(TINY).eval()
-    pair = prepare_pair(*np.random.default_rng(0).integers(0, 256, (2, 107, 131), np.uint8))
-    one, other = (fuse_scene(model, pair, window=window, pair_id="a") for window in (40, 64))
+    pair = prepare_pair(*np.random.default_rng(0).integers(0, 256, (2, 75, 107), np.uint8))
+    one, other = (
+        fuse_scene(model, pair, window=window, pair_id="a", precision=precision) for window in (40, 72)
+    )
     mean, most = levels(one, other)
     assert mean < 0.1 and most < 2
