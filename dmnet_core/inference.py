@@ -52,7 +52,7 @@ def fuse_prepared(
         The (H, W) luminance in [0, 1] of each pair.
     """
     ir, vis = _on_device(model, pairs)
-    return _arrays(_fused_maps(model, ir, vis, pair_ids, seed, precision))
+    return _arrays(fuse_maps(model, ir, vis, pair_ids=pair_ids, seed=seed, precision=precision))
 
 
 def fuse_and_score(
@@ -79,7 +79,7 @@ def fuse_and_score(
         The (H, W) luminance in [0, 1] of each pair, and (B,) float64 metrics by name, on the device.
     """
     ir, vis = _on_device(model, pairs)
-    fused = _fused_maps(model, ir, vis, pair_ids, seed, precision)
+    fused = fuse_maps(model, ir, vis, pair_ids=pair_ids, seed=seed, precision=precision)
     with torch.inference_mode():
         metrics = fusion_metrics(to_levels(ir), to_levels(vis), to_levels(fused), _masks(pairs, ir))
     return _arrays(fused), metrics
@@ -104,20 +104,43 @@ def _masks(pairs: list[PreparedPair], like: Tensor) -> Tensor | None:
     return torch.from_numpy(np.stack([whole if m is None else m for m in masks]))[:, None].to(like.device)
 
 
-def _fused_maps(
-    model: DMNet, ir: Tensor, vis: Tensor, pair_ids: list[str], seed: int, precision: str
+def fuse_maps(
+    model: DMNet,
+    ir: Tensor,
+    vis: Tensor,
+    *,
+    pair_ids: list[str],
+    seed: int,
+    precision: str,
+    origins: list[tuple[int, int]] | None = None,
 ) -> Tensor:
-    """Pad, run the network and cut; return (B, 1, H, W) float32 in [0, 1] on its device."""
+    """Pad, run the network and cut.
+
+    Args:
+        model: in eval mode.
+        ir: (B, 1, H, W) float32 luminance in [0, 1], on the model's device.
+        vis: of the same shape, range and device.
+        pair_ids: the name of each pair, which keys its noise.
+        seed: seed of the noise.
+        precision: fp32, or bf16 or fp16 on CUDA.
+        origins: row and column of each image's first pixel in its scene, multiples of the network's
+            `size_multiple`; None where the images are whole.
+
+    Returns:
+        (B, 1, H, W) float32 in [0, 1] on the model's device.
+    """
     height, width = ir.shape[2:]
     multiple = model.config.size_multiple
     padding = (0, -width % multiple, 0, -height % multiple)
     ir, vis = (F.pad(image, padding, mode="replicate") for image in (ir, vis))
-    noise_height, noise_width = model.noise_shape(*ir.shape[2:])[2:]
+    size, stride = model.noise_shape(*ir.shape[2:])[2:], model.config.dm_stride
     steps, device = model.config.feature_steps, ir.device
     noise = torch.stack(
         [
-            position_noise(pair_key(name, seed), steps, noise_height, noise_width, device=device)
-            for name in pair_ids
+            position_noise(
+                pair_key(name, seed), steps, *size, y0=y0 // stride, x0=x0 // stride, device=device
+            )
+            for name, (y0, x0) in zip(pair_ids, origins or [(0, 0)] * len(ir), strict=True)
         ]
     )
     half = AUTOCAST.get(precision)

@@ -12,6 +12,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from dmnet_core.statistics import image_wide
+
 
 class ChannelAttention(nn.Module):
     """Scale each channel by a weight in (0, 1) seen from the whole image."""
@@ -24,9 +26,11 @@ class ChannelAttention(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the weights, (B, dim, 1, 1)."""
-        maximum = x.amax(dim=(2, 3))  # (B, dim)
-        mixed = mixed_pool(x.mean(dim=(2, 3)), maximum, self.mix)
+        """Return the weights, (B, dim, 1, 1), or (1, dim, 1, 1) where they are a scene's."""
+        scene = image_wide(self)
+        maximum = x.amax(dim=(2, 3)) if scene is None else scene.maximum(x)  # (B, dim), or (1, dim)
+        average = x.mean(dim=(2, 3)) if scene is None else scene.mean(x)
+        mixed = mixed_pool(average, maximum, self.mix)
         return torch.sigmoid(self.mlp(mixed) + self.mlp(maximum))[:, :, None, None]
 
 

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dmnet_core.statistics import image_wide
+
 
 class ChannelLayerNorm(nn.LayerNorm):
     """Layer norm over the channels of each pixel."""
@@ -45,7 +47,11 @@ class TransposedAttention(nn.Module):
         dim, channels = x.shape[1], x.shape[1] // self.num_heads
         query_key, value = self.qkv_depthwise(self.qkv(x)).split((2 * dim, dim), dim=1)
         with torch.autocast(x.device.type, enabled=False):
-            products = cast(Any, _Products).apply(_pixels(query_key).float())  # (B, 2 C, 2 C)
+            scene = image_wide(self)
+            if scene is None:
+                products = cast(Any, _Products).apply(_pixels(query_key).float())  # (B, 2 C, 2 C)
+            else:
+                products = scene.products(query_key)  # (1, 2 C, 2 C)
             norms = products.diagonal(dim1=1, dim2=2).clamp(min=1e-24).sqrt()  # (B, 2 C)
             cosines = (products / (norms[:, :, None] * norms[:, None, :]))[:, :dim, dim:]
             heads = cosines.unflatten(1, (-1, channels)).unflatten(3, (-1, channels))

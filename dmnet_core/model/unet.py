@@ -18,6 +18,27 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dmnet_core.model.config import DMNetConfig
+from dmnet_core.statistics import image_wide
+
+
+class GroupNorm(nn.GroupNorm):
+    """Group normalisation, over the pixels of the image or of its scene."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B, C, H, W) with zero mean and unit variance a group, then scaled."""
+        scene = image_wide(self)
+        if scene is None:
+            return super().forward(x)
+        mean, square = (
+            moment.unflatten(1, (self.num_groups, -1)).mean(dim=2).repeat_interleave(
+                self.num_channels // self.num_groups, dim=1
+            )
+            for moment in (scene.mean(x), scene.square(x))
+        )  # (1, C)
+        # rounding may leave a variance of 0 slightly negative
+        scale = self.weight * (square - mean.square()).clamp(min=0).add(self.eps).rsqrt()
+        out: Tensor = x * scale[:, :, None, None] + (self.bias - mean * scale)[:, :, None, None]
+        return out
 
 
 class ResidualBlock(nn.Module):
@@ -25,10 +46,10 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, embed_dim: int, groups: int) -> None:
         super().__init__()
-        self.norm_in = nn.GroupNorm(groups, in_channels)
+        self.norm_in = GroupNorm(groups, in_channels)
         self.conv_in = nn.Conv2d(in_channels, out_channels, 3, padding=1)
         self.embed = nn.Linear(embed_dim, out_channels)
-        self.norm_out = nn.GroupNorm(groups, out_channels)
+        self.norm_out = GroupNorm(groups, out_channels)
         self.conv_out = nn.Conv2d(out_channels, out_channels, 3, padding=1)
         self.skip: nn.Module = (
             nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
@@ -47,17 +68,23 @@ class PixelAttention(nn.Module):
 
     def __init__(self, channels: int, groups: int) -> None:
         super().__init__()
-        self.norm = nn.GroupNorm(groups, channels)
+        self.norm = GroupNorm(groups, channels)
         self.qkv = nn.Conv2d(channels, 3 * channels, 1, bias=False)
         self.project = nn.Conv2d(channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, C, H, W)."""
         batch, channels, height, width = x.shape
+        maps = self.qkv(self.norm(x)).chunk(3, dim=1)
         query, key, value = (
-            part.reshape(batch, 1, channels, height * width).transpose(2, 3)
-            for part in self.qkv(self.norm(x)).chunk(3, dim=1)
+            part.reshape(batch, 1, channels, height * width).transpose(2, 3) for part in maps
         )  # (B, 1, H*W, C)
+        scene = image_wide(self)
+        if scene is not None:
+            key, value = (
+                pixels.to(query.dtype).expand(batch, 1, -1, -1)
+                for pixels in (scene.key(maps[1]), scene.value(maps[2]))
+            )  # (B, 1, N, C)
         attended = F.scaled_dot_product_attention(query, key, value)
         out: Tensor = x + self.project(attended.transpose(2, 3).reshape(batch, channels, height, width))
         return out
@@ -100,7 +127,7 @@ class UNet(nn.Module):
             if stage > 0:
                 layers.append(nn.Conv2d(channels, channels, 3, padding=1))
             self.up.append(layers)
-        self.norm_out = nn.GroupNorm(groups, channels)
+        self.norm_out = GroupNorm(groups, channels)
         self.conv_out = nn.Conv2d(channels, 2, 3, padding=1)
 
     def features(self, z_t: Tensor, t: Tensor) -> list[Tensor]:
