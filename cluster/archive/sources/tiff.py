@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import math
+from itertools import islice
 
 import numpy as np
 import tifffile
@@ -25,6 +26,8 @@ ALPHA = (1, 2)
 """Kinds of extra sample that are alpha."""
 UNCOMPRESSED, JPEG = 1, 7
 MAX_SAMPLES = 4
+MAX_PAGES = 64
+"""Pages that are looked at: those of one image and its masks come first."""
 
 logging.getLogger(tifffile.__name__).setLevel(logging.CRITICAL)  # it logs what it also raises
 
@@ -39,7 +42,7 @@ def decode_tiff(data: bytes, *, max_pixels: int) -> SourceImage:
         BadImage: the file gives no image; a damaged one may raise any other error.
     """
     with TiffFile(io.BytesIO(data)) as file:
-        pages = [page for page in file.pages if isinstance(page, TiffPage)]
+        pages = [page for page in islice(file.pages, MAX_PAGES) if isinstance(page, TiffPage)]
         page = full_page(pages)
         check_pixels(page.imagewidth, page.imagelength, max_pixels)
         check_layout(page)
