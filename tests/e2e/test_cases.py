@@ -11,11 +11,16 @@ from cluster.archive.pair_index import load_index, open_index
 from cluster.evaluating.config import EvaluateConfig
 from cluster.evaluating.images import find_images, find_method
 from cluster.fusing.output import Output
+from cluster.fusing.steps.fuse import FuseWindows
+from cluster.fusing.steps.read import read_window
 from cluster.fusing.steps.rows import RANGES
+from cluster.fusing.steps.write import write_window
 from cluster.storage import fused_store, objects
 from cluster.storage.tables import Database, read_table
+from dmnet_core.checkpoint import load_checkpoint
+from dmnet_core.prepare import Reading
 from tests.conftest import SHARED
-from tests.e2e.archives import read_metrics, read_rejected, run_job
+from tests.e2e.archives import run_job
 
 
 @pytest.fixture
@@ -210,41 +215,42 @@ def test_a_dry_run_shows_pairs_from_all_over_and_what_was_left_out(case):
     assert not list(folder.glob("p.*"))
 
 
+def fused(pairs, store, reading):
+    """Send pairs, (pair_id, ir, vis), through the three steps; return their ledger rows by pair_id."""
+    step = FuseWindows(
+        checkpoint_url=None, digest=load_checkpoint().digest, device="cpu", num_threads=2,
+        reading=reading, output_dtype="uint8", precision="fp32", seed=0,
+    )  # fmt: skip
+    rows = [{"pair_id": name, "ir_url": str(ir), "vis_url": str(vis)} for name, ir, vis in pairs]
+    done = step.fuse_rows([read_window(row, max_pixels=10**6) for row in rows])
+    written = [write_window(row, store_url=str(store), fingerprint="F") for row in done]
+    return pd.DataFrame(written).set_index("pair_id")
+
+
 @pytest.fixture(scope="module")
-def fused_cases(tmp_path_factory, shared_ray):
-    """The metrics, by pair_id, of one run over every case about pixels, and the run's output."""
+def fused_cases(tmp_path_factory):
+    """The ledger rows, by pair_id, of every case about pixels, and the store."""
     if not (SHARED / "cases").is_dir():
         pytest.skip(f"no cases: {SHARED / 'cases'} is absent")
-    folder = tmp_path_factory.mktemp("cases")
+    pairs = []
     for number in ("02", "03", "04", "05", "06", "17"):
         (found,) = (SHARED / "cases").glob(f"{number}_*")
-        for file in found.glob("*/*.*"):
-            target = folder / file.parent.name / number / file.name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, target)
-    sides = ["--ir", str(folder / "ir"), "--vis", str(folder / "vis")]
-    job = run_job("fuse_archive", *sides, "--output", str(folder / "out"))
-    assert job.returncode == 0, job.stdout + job.stderr
-    metrics = read_metrics(str(folder / "out")).set_index("pair_id")
-    return metrics, str(folder / "out" / "fused.zarr")
+        for ir in sorted(found.glob("ir/*")):
+            (vis,) = found.glob(f"vis/{ir.stem}.*")
+            pairs.append((f"{number}/{ir.stem}", ir, vis))
+    store = tmp_path_factory.mktemp("cases") / "fused.zarr"
+    return fused(pairs, store, Reading()), str(store)
 
 
-def test_range_blanks_8bit_vis(case, shared_ray):
+def test_range_blanks_8bit_vis(case, tmp_path):
     folder = case("range_blanks_8bit_vis")
-    sides = ["--ir", str(folder / "ir"), "--vis", str(folder / "vis")]
-    job = run_job(
-        "fuse_archive", *sides, "--output", str(folder / "o"), "--ir-range", "7000:9500"
-    )
-    assert job.returncode == 0, job.stdout + job.stderr
-    (row,) = read_metrics(str(folder / "o")).to_dict("records")
+    pair = ("a", folder / "ir/a.png", folder / "vis/a.png")
+    row = fused([pair], tmp_path / "s", Reading(ir_range="7000:9500")).loc["a"]
     assert [row[name] for name in RANGES] == [7000, 9500, 0, 255]
-    fused = fused_store.read_fused(str(folder / "o/fused.zarr"), "a")
-    assert fused.shape == (96, 128, 3) and np.ptp(fused, axis=(0, 1)).min() > 50
-    blanked = run_job(
-        "fuse_archive", *sides, "--output", str(folder / "blanked"), "--vis-range", "7000:9500"
-    )
-    assert blanked.returncode == 1
-    assert list(read_rejected(str(folder / "blanked"))["reason"]) == ["flat_range"]
+    image = fused_store.read_fused(str(tmp_path / "s"), "a")
+    assert image.shape == (96, 128, 3) and np.ptp(image, axis=(0, 1)).min() > 50
+    blanked = fused([pair], tmp_path / "s", Reading(vis_range="7000:9500")).loc["a"]
+    assert (blanked["status"], blanked["reason"]) == ("rejected", "flat_range")
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from tests.e2e.archives import (
 
 @pytest.mark.own_ray
 @pytest.mark.kills
+@pytest.mark.slow
 def test_sigterm_stops_a_run_in_order_and_ray_adds_no_line_of_its_own(tmp_path):
     archive, output = str(tmp_path / "archive"), str(tmp_path / "out")
     pairs = write_archive(archive, 32, 160, 224)

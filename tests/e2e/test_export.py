@@ -23,6 +23,7 @@ def counts(job):
     return [int(word) for word in job.stdout.splitlines()[0].split() if word.isdigit()]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("shared_ray")
 def test_pairs_are_exported_once_and_again_where_they_were_fused_again(tmp_path):
     archive, output, images = (str(tmp_path / name) for name in ("archive", "out", "images"))
