@@ -1,4 +1,7 @@
-"""Archives as people have them, which were once read wrongly: each folder of files is one case."""
+"""Archives as people have them, which were once read wrongly: a test for each, by its folder's name.
+
+Those of how a job starts and ends are in `test_cases_jobs`.
+"""
 
 import shutil
 

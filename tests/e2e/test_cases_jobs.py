@@ -79,7 +79,7 @@ def test_a_sigterm_while_ray_starts_reaches_the_handler_of_the_job(monkeypatch, 
 
 
 @pytest.mark.parametrize("job", ["fuse_archive", "evaluate", "train_dmnet"])
-def test_a_cluster_that_is_away_is_named_before_anything_is_written(tmp_path, job):
+def test_ray_address_of_a_cluster_that_is_away_is_named_before_anything_is_written(tmp_path, job):
     write_archive(str(tmp_path / "archive"), 6)
     index, output = tmp_path / "pairs.parquet", tmp_path / "out"
     indexed = run_job("index_archive", *fuse_arguments(str(tmp_path / "archive"), str(index)))
@@ -117,7 +117,7 @@ def test_a_limited_run_counts_the_whole_index_and_needs_no_cluster_once_it_is_do
 
 
 @pytest.mark.usefixtures("shared_ray")
-def test_an_archive_of_which_every_pair_is_rejected_is_no_success(tmp_path):
+def test_preview_named_but_absent_where_every_pair_is_rejected_is_no_success(tmp_path):
     pairs = write_archive(str(tmp_path / "archive"), 1)
     ((_, vis),) = pairs.values()
     objects.put_bytes(str(tmp_path / "archive/vis/day/000.png"), png(vis[:-8]))
