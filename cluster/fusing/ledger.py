@@ -172,6 +172,8 @@ class Ledger:
             database: holds the tables of a plan.
             pair_ids: pairs of the table `to_compare` whose bytes are those of their rows.
         """
+        if not pair_ids:
+            return
         database.add("confirmed", tables.as_table([{"pair_id": p} for p in pair_ids], {"pair_id": "str"}))
         values = {name: f"l.{tables.quoted(name)}" for name in COLUMNS}
         values |= {name: f"p.{name}" for name in SOURCE}

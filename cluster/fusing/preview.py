@@ -33,14 +33,23 @@ def write_preview(database: Database, output: Output, config: FuseConfig) -> Non
         numbers=numbers.tolist(),
     )
     picture = make_preview(
-        pairs, output.store, reading=config.reading, max_pixels=config.max_pixels
+        pairs,
+        output.store,
+        reading=config.reading,
+        max_pixels=config.max_pixels,
+        temperatures=config.temperatures,
     )
     if picture is not None:
         objects.put_bytes(output.preview, picture)
 
 
 def make_preview(
-    pairs: pd.DataFrame, store_url: str, *, reading: Reading, max_pixels: int
+    pairs: pd.DataFrame,
+    store_url: str,
+    *,
+    reading: Reading,
+    max_pixels: int,
+    temperatures: bool = False,
 ) -> bytes | None:
     """Return a PNG of IR | VIS | fused of pairs, None where there is none.
 
@@ -49,11 +58,12 @@ def make_preview(
         store_url: URL of the store of fused arrays.
         reading: how the sources become grey levels.
         max_pixels: as in `decode_image`.
+        temperatures: as in `decode_image`, of the infrared images.
     """
     strips = []
     for _, row in pairs.iterrows():
         try:
-            images = read_images(row, max_pixels=max_pixels)
+            images = read_images(row, max_pixels=max_pixels, temperatures=temperatures)
             fused = fused_store.read_fused(store_url, row["zarr_path"], max_pixels=max_pixels)
             pair = images.prepared(reading)
         except (OSError, ValueError) as error:
