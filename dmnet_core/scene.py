@@ -12,12 +12,13 @@ import numpy as np
 import torch
 
 from dmnet_core.inference import fuse_maps, fuse_prepared
-from dmnet_core.metrics.windows import Window, core_of, cut
+from dmnet_core.metrics.windows import core_of
 from dmnet_core.model import DMNet
 from dmnet_core.model.config import DMNetConfig
 from dmnet_core.prepare import Float, PreparedPair
 from dmnet_core.statistics import SceneStatistics, replaying
 from dmnet_core.survey import halo_of, plan_samples, shrink, survey
+from dmnet_core.window import Window, cut
 
 
 def scene_windows(config: DMNetConfig, height: int, width: int, window: int) -> list[Window]:

@@ -20,11 +20,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dmnet_core.inference import fuse_maps
-from dmnet_core.metrics.windows import Span, Window
 from dmnet_core.model import DMNet
 from dmnet_core.model.config import DMNetConfig
 from dmnet_core.prepare import Float
 from dmnet_core.statistics import Counted, SceneStatistics, recording
+from dmnet_core.window import Span, Window
 
 SAMPLE = 64
 """Side of a sample without its halo, in pixels; rounded up to the network's multiple."""

@@ -46,7 +46,8 @@ from dmnet_core.metrics.structure import (
     wang_of,
 )
 from dmnet_core.metrics.vif import vif_of, vif_statistics, visual_information_fidelity
-from dmnet_core.metrics.windows import HALO, Span, Window, core_of, cut
+from dmnet_core.metrics.windows import core_of
+from dmnet_core.window import HALO, Span, Window, cut
 
 Statistics = dict[str, Tensor]
 """Sums over the core of a window, (B, ...) float64 or int64, by name; those of two windows add up."""

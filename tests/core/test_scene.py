@@ -8,11 +8,11 @@ from PIL import Image
 from dmnet_core import survey as survey_module
 from dmnet_core.checkpoint import load_checkpoint
 from dmnet_core.inference import fuse_prepared
-from dmnet_core.metrics.windows import Window
 from dmnet_core.model import DMNet, DMNetConfig
 from dmnet_core.prepare import prepare_pair
 from dmnet_core.scene import array_of, fuse_scene, fuse_window, scene_windows
 from dmnet_core.survey import Sample, halo_of, plan_samples, shrink, survey
+from dmnet_core.window import Window
 from tests.core.test_model import TINY
 
 COMPACT = DMNetConfig.compact()
