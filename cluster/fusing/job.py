@@ -3,20 +3,22 @@
     open_index, Ledger.load -> make_plan -> read_window -> FuseWindows -> write_window -> Ledger.append
                                                                       -> write_tables -> write_record
 
-All of it under the lease on the output, which one run holds at a time.
+Scenes, which are larger than a window, are surveyed on this way, and then go on by windows: see
+`_Run.fuse` and scenes.py. All of it under the lease on the output, which one run holds at a time.
 """
 
 from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Callable, Generator
 from contextlib import closing, suppress
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cluster.archive.pair_index import open_index
 from cluster.archive.sources import radiometric
-from cluster.fusing import report
+from cluster.fusing import report, scenes
 from cluster.fusing.config import FuseConfig
 from cluster.fusing.lease import Lease, LeaseLost
 from cluster.fusing.ledger import Ledger
@@ -25,6 +27,7 @@ from cluster.fusing.output import Output
 from cluster.fusing.plan import Plan, check_fingerprint, make_fingerprint, make_plan, mark_lost
 from cluster.fusing.preview import write_preview
 from cluster.fusing.results import metric_means, write_record, write_tables
+from cluster.fusing.steps.rows import survey_url
 from cluster.fusing.summary import Summary, judge, summarise
 from cluster.runtime.address import check_cluster
 from cluster.storage import fused_store, objects, urls
@@ -34,12 +37,19 @@ from cluster.text.plain_text import one_line
 from cluster.text.run_log import RunLog
 from dmnet_core import __version__
 from dmnet_core.checkpoint import Checkpoint, load_checkpoint
+from dmnet_core.survey import halo_of
+
+if TYPE_CHECKING:
+    from cluster.runtime.telemetry import RunMetrics
 
 CONFIRMED_AT_ONCE = 10_000
 """Number of pairs with unchanged bytes whose rows are put together."""
 LOOKED_AT = 8
 """Number of infrared JPEGs that are read before a run to see whether they are radiometric."""
 REJECTED_FIELDS = ("pair_id", "reason", "detail")
+NEW_PAIRS = 'select __row, 0::bigint as "window" from todo anti join surveyed using (__row)'
+"""Query for the pairs that no run has looked at with the present settings."""
+Steps = Callable[[str], Generator[list[dict[str, Any]], None, None]]
 
 
 def fuse_archive(config: FuseConfig) -> Summary:
@@ -112,6 +122,8 @@ class _Run:
         self.fingerprint = make_fingerprint(self.checkpoint, config)
         self.ledger = Ledger(self.output.ledger, log.run_id)
         self.has_new_pixels = False
+        self.num_surveyed = 0
+        """Number of scenes that this run has surveyed."""
 
     def open_index(self) -> None:
         """Read the index, or list the prefixes, as they are now."""
@@ -209,46 +221,70 @@ class _Run:
             for row in rows:
                 lease.check()
                 fused_store.delete_fused(self.output.store, row["zarr_path"])
+                objects.delete(survey_url(self.output.statistics, row["zarr_path"]))
         lease.check()
         self.ledger.mark(self.database, "gone", "pruned")
 
     def fuse(self, plan: Plan, lease: Lease) -> None:
-        """Send the pairs to do through the three steps, and their rows into the ledger."""
+        """Send the pairs to do through their steps, stage by stage, and their rows into the ledger."""
         # Here, so that a run with nothing to do is done before Ray would be imported.
         from cluster.fusing import stream
         from cluster.runtime.session import ray_session
         from cluster.runtime.telemetry import RunMetrics
 
-        config, ledger = self.config, self.ledger
-        stream.create_groups(self.database, self.output.store)
-        progress = report.Progress(plan.num_todo, self.log)
+        config, database = self.config, self.database
+        stream.create_groups(database, self.output.store)
         self.has_new_pixels = True
         with ray_session(stream.actor_cpus(config) * config.num_actors) as cpus:
-            shown = RunMetrics(self.log.run_id, plan.num_todo, config.num_actors)
-            with closing(
-                stream.fused(
-                    self.database, config, self.output, self.log.run_id, self.fingerprint, cpus
-                )
-            ) as batches:
-                try:
-                    for rows in batches:
-                        lease.check()
-                        lag_s = ledger.lag_s
-                        ledger.append(rows)
-                        self.say_rejected(rows)
-                        shown.add(rows, lag_s)
-                        progress.add(rows)
-                except LeaseLost:
-                    ledger.forget()
-                    raise
-                finally:
-                    ledger.flush()
-                    progress.close()
+            stages = stream.Stages(
+                database, config, self.output, self.log.run_id, self.fingerprint,
+                halo_of(self.checkpoint.model.config), cpus,
+            )  # fmt: skip
+            shown = RunMetrics(self.log.run_id, config.num_actors)
+            self._stage("pairs", NEW_PAIRS, stages.fused, lease, shown)
+            if not (self.num_surveyed or plan.num_surveyed):
+                return
+            for name, query, steps in (
+                ("windows", scenes.windows_to_fuse(), stages.fused),
+                ("windows", scenes.windows_to_fuse(retry=True), stages.fused),
+                ("windows to score", scenes.windows_to_score(), stages.scored),
+                ("scenes", scenes.scenes_to_finish(), stages.finished),
+            ):
+                self.plan_again()
+                scenes.find_windows(database)
+                self._stage(name, query, steps, lease, shown)
+
+    def _stage(
+        self, name: str, query: str, steps: Steps, lease: Lease, shown: RunMetrics
+    ) -> None:
+        """Send the rows of a query through their steps, and what comes back into the ledger."""
+        ledger = self.ledger
+        (number,) = self.database.first(f"select count(*) from ({query})")
+        if not number:
+            return
+        progress = report.Progress(number, name, self.log)
+        shown.begin(number)
+        with closing(steps(query)) as batches:
+            try:
+                for rows in batches:
+                    lease.check()
+                    lag_s = ledger.lag_s
+                    ledger.append(rows)
+                    self.num_surveyed += sum(row["status"] == "surveyed" for row in rows)
+                    self.say_rejected(rows)
+                    shown.add(rows, lag_s)
+                    progress.add(rows)
+            except LeaseLost:
+                ledger.forget()
+                raise
+            finally:
+                ledger.flush()
+                progress.close()
 
     def say_rejected(self, rows: list[dict[str, Any]]) -> None:
         """Say, for machines that read the log, which pairs were rejected and why."""
         for row in rows:
-            if row["status"] == "rejected":
+            if row["status"] == "rejected" and not row["window"]:
                 self.log.say("rejected", **{name: row[name] for name in REJECTED_FIELDS})
 
     def write_results(self) -> None:

@@ -24,6 +24,11 @@ class Output:
         return urls.join_url(self.url, "ledger")
 
     @property
+    def statistics(self) -> str:
+        """Folder of what is frozen of each scene, and of the sums for its metrics."""
+        return urls.join_url(self.url, "statistics")
+
+    @property
     def metrics(self) -> str:
         """Folder of the metrics table."""
         return urls.join_url(self.url, "metrics.parquet")

@@ -45,6 +45,7 @@ class Plan:
         current     pairs of the index that are done: __row, pair_id, status, reason, recorded_at,
                     written_bytes
         todo        pairs that the run fuses: __row
+        surveyed    those of them that are scenes whose survey holds: __row
         to_compare  those of them whose files have other etags than when they were fused, and the same
                     sizes, as after a copy: __row, pair_id, recorded_at
         gone        rows of `latest` of pairs that have left the index and may have pixels
@@ -59,6 +60,8 @@ class Plan:
     """Names that make no pair."""
     num_todo: int
     """Pairs that the run fuses."""
+    num_surveyed: int
+    """Pairs among them that are scenes of which only windows are left."""
     num_to_compare: int
     """Pairs among them whose bytes may be those that they were fused from."""
     read_bytes: int
@@ -99,6 +102,7 @@ def make_fingerprint(checkpoint: Checkpoint, config: FuseConfig) -> Fingerprint:
         "temperatures": config.temperatures,
         "dtype": config.output_dtype,
         "max_pixels": config.max_pixels,
+        "window": config.window,
         "seed": SEED,
     }
     text = json.dumps(fields, sort_keys=True)
@@ -190,6 +194,11 @@ def make_plan(
         limit=2**62 if limit is None else limit,
     )
     database.run(
+        "create or replace table surveyed as select __row from pairs p semi join todo using (__row) "
+        f"semi join (from latest where status = 'surveyed' and fingerprint = $digest) using ({source})",
+        digest=digest,
+    )
+    database.run(
         "create or replace table to_compare as select __row, l.pair_id, l.recorded_at "
         "from pairs p join latest l using (pair_id) semi join todo using (__row) "
         "where l.status = 'fused' and l.fingerprint = $digest and p.ir_size = l.ir_size "
@@ -198,7 +207,7 @@ def make_plan(
     )
     database.run(
         "create or replace table gone as from latest anti join pairs using (pair_id) "
-        "where status in ('fused', 'lost', 'replacing', 'pruning')"
+        "where status in ('fused', 'surveyed', 'lost', 'replacing', 'pruning')"
     )
     # A pair of RETRIED has no pixels, so nothing of it can come to be trusted again.
     database.run(
@@ -230,6 +239,7 @@ def _counted(database: Database, digest: str, limit: int | None) -> Plan:
         num_beyond=num_all - num_pairs,
         num_unmatched=num_unmatched,
         num_todo=num_todo,
+        num_surveyed=database.first("select count(*) from surveyed")[0],
         num_to_compare=database.first("select count(*) from to_compare")[0],
         read_bytes=int(read_bytes),
         num_unknown_sizes=int(num_unknown),
