@@ -123,6 +123,7 @@ def _step_options(
     read_options = {
         "max_pixels": config.max_pixels,
         "temperatures": config.temperatures,
+        "resample": config.resample,
         "attempts": attempts,
     }
     fuse_options = {
