@@ -31,6 +31,9 @@ def index(config: IndexConfig) -> str:
     print(f"{report.num_pairs} pairs in {written}{' (not written)' if config.dry_run else ''}")
     for pair_id, ir, vis in report.pairs if config.dry_run else report.pairs[:1]:
         print(f"  {'' if config.dry_run else 'for example '}{pair_id!r}: {ir!r} with {vis!r}")
+    if report.num_unknown_camera:
+        named = printable(redact_url(config.cameras_url or ""))
+        print(f"{report.num_unknown_camera} pairs of cameras that {named} does not name: no homography")
     for reason, count in sorted(report.num_unmatched.items()):
         what = "names without a pair" if reason in NO_PAIR else "files left out"
         print(f"{count} {what} ({reason}){'' if config.dry_run else f', listed in {unmatched}'}")

@@ -11,21 +11,24 @@ and equals the same part of the whole image warped.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 
 from cluster.archive.mapping import Mapping, Numbers, Projective, between_maps, by_homography
-from cluster.archive.reasons import BadImage
+from cluster.archive.reasons import BadImage, BadPair
 from cluster.archive.resampling import read_at
 from cluster.archive.sources.image import SourceImage
-from cluster.archive.sources.source import Source, Window
+from cluster.archive.sources.source import Source, Window, read_in_blocks, reduction
 
 ASPECT_TOLERANCE = 0.01
 """Largest relative difference of the shapes, width / height, of two images that show the same."""
 SAME_PLACE = 0.01
 """Pixels by which two maps may differ that count as one."""
+BLOCK_SIDE = 1024
+"""Side, in pixels, of the blocks that are warped one by one: a large window takes little memory so."""
 NUM_PROBES = 65
 """Points along each side of an image by which it is found out where it lies in the other."""
 
@@ -55,15 +58,60 @@ class Grid:
         """Number of columns."""
         return self.vis.width
 
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of both sides fetched so far."""
+        return self.ir.num_bytes + self.vis.num_bytes
+
     def read_vis(self, window: Window) -> SourceImage:
-        """Return visible pixels; errors as of `Source.read`."""
-        return self.vis.read(window)
+        """Return visible pixels, and the mask of those with data.
+
+        Raises:
+            BadPair: they can't be read, whatever the error was.
+        """
+        with self._side("vis"):
+            return self.vis.read(window)
 
     def read_ir(self, window: Window) -> SourceImage:
-        """Return infrared pixels, and the mask of those with data, at the visible pixels of a window."""
-        if self.mapping is None:
-            return self.ir.read(window)
+        """Return infrared pixels, and the mask of those with data, at the visible pixels of a window.
+
+        Raises:
+            BadPair: they can't be read, whatever the error was.
+        """
+        with self._side("ir"):
+            if self.mapping is None:
+                return self.ir.read(window)
+            return read_in_blocks(self._warped, window, BLOCK_SIDE, 1)
+
+    def overview(self, max_side: int) -> tuple[SourceImage, SourceImage]:
+        """Return the whole of both sides, infrared first, reduced by one whole number.
+
+        No side of the visible image is longer than `max_side` then. Pixels are means of those with
+        data. An infrared image that lies otherwise is warped whole, block by block.
+
+        Raises:
+            BadPair: a side can't be read, whatever the error was.
+        """
+        with self._side("ir"):
+            if self.mapping is None:
+                ir = self.ir.overview(max_side)
+            else:
+                whole = Window(0, 0, self.height, self.width)
+                step = reduction(self.vis, max_side)
+                ir = read_in_blocks(self._warped, whole, BLOCK_SIDE, step)
+        with self._side("vis"):
+            return ir, self.vis.overview(max_side)
+
+    def _warped(self, window: Window) -> SourceImage:
+        assert self.mapping is not None
         return read_at(self.ir, *self.mapping.centres(window), self.step)
+
+    @contextmanager
+    def _side(self, side: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # stores and decoders raise errors of their own
+            raise BadPair(side, error, self.num_bytes) from error
 
 
 def make_grid(
@@ -157,7 +205,8 @@ def _size_mismatch(ir: Source, vis: Source, resample: bool) -> BadImage:
         lacking = "infrared" if places[1] else "visible"
         advice = f"only one lies on the earth: give the {lacking} image a CRS and a transform"
     elif _same_aspect(ir, vis) and not resample:
-        advice = "they have the same shape: have the infrared image scaled, if both show the same"
+        advice = "they have the same shape: if both show the same, have the infrared image scaled by "
+        advice += "--resample"
     else:
         advice = "register the pair"
     return BadImage(

@@ -12,6 +12,9 @@ from typing import Any
 
 import pandas as pd
 
+from cluster.archive.cameras import PART as CAMERA
+from cluster.archive.cameras import read_cameras, with_cameras
+from cluster.archive.columns import BANDS, HOMOGRAPHY, bands_sql, homography_sql
 from cluster.archive.config import IndexConfig
 from cluster.archive.matching import NO_PAIR, match_pairs
 from cluster.archive.naming import PART, Naming
@@ -28,12 +31,17 @@ SCHEMA = {
     "ir_etag": "str",
     "vis_size": "int64",
     "vis_etag": "str",
+    "ir_bands": "str",
+    "vis_bands": "str",
+    "ir_to_vis": "str",
 }
 """Columns of an index that this project writes; the first three are those that every index has."""
 NEEDED = ("pair_id", "ir_url", "vis_url")
 URLS = ("ir_url", "vis_url")
-SOURCE = ("pair_id", "ir_size", "ir_etag", "vis_size", "vis_etag")
-"""Columns that tell one version of a pair's files from another."""
+SOURCE = tuple(column for column in SCHEMA if column not in URLS)
+"""Columns that tell one version of a pair from another: that of its files, and what is read of them."""
+READ = tuple(column for column in SCHEMA if column not in ("ir_etag", "vis_etag"))
+"""Columns by which a pair is read."""
 UNMATCHED_SCHEMA = dict.fromkeys(("pair_id", "reason", "detail", "ir_url", "vis_url"), "str")
 NUM_EXAMPLES = 10
 """Pairs that a report on an index names."""
@@ -57,6 +65,8 @@ class IndexReport:
     """Up to NUM_EXAMPLES pairs from all over the index: pair_id and the paths below both prefixes."""
     unmatched: dict[str, str]
     """Name and detail of one name that makes no pair, by reason."""
+    num_unknown_camera: int = 0
+    """Number of pairs of cameras that the table of cameras does not name."""
 
 
 def build_index(config: IndexConfig) -> IndexReport:
@@ -69,14 +79,20 @@ def build_index(config: IndexConfig) -> IndexReport:
             a partner.
     """
     config = with_absolute_urls(config)
-    pairs, unmatched = _match_prefixes(config.ir_url, config.vis_url, config.naming)
+    bands = (config.ir_bands or "", config.vis_bands or "")
+    homographies = None if config.cameras_url is None else read_cameras(config.cameras_url)
+    pairs, unmatched = _match_prefixes(config.ir_url, config.vis_url, config.naming, bands)
+    schema, num_unknown = SCHEMA, 0
+    if homographies is not None:
+        num_unknown = with_cameras(pairs, config.naming.patterns()[0].names, homographies)
+        schema = SCHEMA | {CAMERA: "str"}
     unmatched_url = unmatched_table_url(config.output_url)
-    for url, rows, schema in (
+    for url, rows, columns in (
         (unmatched_url, unmatched, UNMATCHED_SCHEMA),
-        (config.output_url, pairs, SCHEMA),
+        (config.output_url, pairs, schema),
     ):
         if not config.dry_run:
-            tables.write_table(url, tables.as_table(rows, schema).to_pandas())
+            tables.write_table(url, tables.as_table(rows, columns).to_pandas())
     by_reason = counted(unmatched)
     return IndexReport(
         num_pairs=len(pairs),
@@ -85,6 +101,7 @@ def build_index(config: IndexConfig) -> IndexReport:
         unmatched_url=unmatched_url,
         pairs=_examples(pairs, config),
         unmatched={reason: f"{row['pair_id']!r}, {row['detail']}" for reason, _, row in by_reason},
+        num_unknown_camera=num_unknown,
     )
 
 
@@ -105,6 +122,7 @@ def open_index(
     vis_url: str | None = None,
     partition: tuple[int, int] | None = None,
     output_url: str | None = None,
+    bands: tuple[str, str] = ("", ""),
 ) -> int:
     """Make the tables `pairs` and `unmatched` of a run; return how many other files were left out.
 
@@ -121,6 +139,7 @@ def open_index(
         partition: (k, n): only the names that are in the k-th, from 1, of n parts.
         output_url: output of the run, whose files are no images of the archive where it lies below a
             prefix.
+        bands: infrared and visible bands of the pairs of which the index names none.
 
     Raises:
         ValueError: the index or a prefix cannot be used, or a pair_id stands twice.
@@ -128,7 +147,7 @@ def open_index(
     own = in_partition(partition)
     if index_url is None:
         assert ir_url is not None and vis_url is not None
-        _add_listed(database, _match_prefixes(ir_url, vis_url, Naming(), output_url), own)
+        _add_listed(database, _match_prefixes(ir_url, vis_url, Naming(), bands, output_url), own)
         names = "no_pairs"
     else:
         if not database.open("stored", index_url):
@@ -141,6 +160,7 @@ def open_index(
             f"create or replace table pairs as select row_number() over () - 1 as __row, * "
             f"from ({_normalised(database)}) where {own}",
             folder=urls.absolute_url(index_url).rpartition("/")[0],
+            **dict(zip(BANDS, bands, strict=True)),
         )
         names = "stored_names"
         if not database.open(names, unmatched_table_url(index_url)):
@@ -201,7 +221,11 @@ def unmatched_table_url(index_url: str) -> str:
 
 
 def _match_prefixes(
-    ir_url: str, vis_url: str, naming: Naming, output_url: str | None = None
+    ir_url: str,
+    vis_url: str,
+    naming: Naming,
+    bands: tuple[str, str],
+    output_url: str | None = None,
 ) -> tuple[list[Row], list[Row]]:
     prefixes = {"ir": urls.absolute_url(ir_url), "vis": urls.absolute_url(vis_url)}
     folders = _folders_of_one(**prefixes)
@@ -211,12 +235,15 @@ def _match_prefixes(
             for folder, pattern in zip(folders, (naming.ir_pattern, naming.vis_pattern), strict=True)
         )
         if ir_names == vis_names or (naming.ignore_case and ir_names.lower() == vis_names.lower()):
-            raise ValueError(
-                f"--ir {urls.redact_url(ir_url)!r} and --vis {urls.redact_url(vis_url)!r} name the same "
-                "files, each of which would be paired with itself, expected two folders, or an index by "
-                "two patterns: for example jobs/index_archive.py --ir-pattern '{id}_T' --vis-pattern "
-                "'{id}_W', where a_T.png and a_W.png are the images of the pair a"
-            )
+            if not all(bands) or bands[0] == bands[1]:
+                raise ValueError(
+                    f"--ir {urls.redact_url(ir_url)!r} and --vis {urls.redact_url(vis_url)!r} name the "
+                    "same files, each of which would be paired with itself, expected two folders, an "
+                    "index by two patterns, for example jobs/index_archive.py --ir-pattern '{id}_T' "
+                    "--vis-pattern '{id}_W', where a_T.png and a_W.png are the images of the pair a, or "
+                    "files that hold both images: --ir-bands 4 --vis-bands 1,2,3"
+                )
+            folders = None  # a file is both images of its pair
     files = {side: objects.list_files(url) for side, url in prefixes.items()}
     outputs = [
         None if output_url is None else urls.path_below(output_url, url) for url in prefixes.values()
@@ -224,6 +251,8 @@ def _match_prefixes(
     pairs, unmatched = match_pairs(
         files["ir"], files["vis"], naming, folders=folders, outputs=(outputs[0], outputs[1])
     )
+    for row in pairs:
+        row |= {**dict(zip(BANDS, bands, strict=True)), HOMOGRAPHY: ""}
     if not pairs:
         num_files = {side: len(found) for side, found in files.items()}
         raise ValueError(no_pairs_message(prefixes, num_files, naming, unmatched))
@@ -275,9 +304,12 @@ def _check_columns(database: Database, index_url: str) -> None:
 def _normalised(database: Database) -> str:
     """Return the query for the rows of `stored` with the columns of SCHEMA in their types.
 
-    `$folder` in it is the folder of relative URLs.
+    `$folder` in it is the folder of relative URLs, `$ir_bands` and `$vis_bands` are the bands of rows
+    that name none.
     """
-    columns = {name.lower(): name for name in database.columns("from stored")}
+    found = database.columns("from stored")
+    columns = {name.lower(): name for name in found}
+    kinds = {name.lower(): kind for name, kind in found.items()}
     known = {"pair_id": "pair_id::varchar"}
     for side in ("ir", "vis"):
         url, size, etag = (f"{side}_{what}" for what in ("url", "size", "etag"))
@@ -295,6 +327,10 @@ def _normalised(database: Database) -> str:
                 f"then {number}::bigint else -1 end"
             )
         known[etag] = f"coalesce({etag}::varchar, '')" if etag in columns else "''"
+    for name in BANDS:
+        text = bands_sql(name, kinds[name]) if name in columns else "''"
+        known[name] = f"coalesce(nullif({text}, ''), ${name})"
+    known[HOMOGRAPHY] = homography_sql(HOMOGRAPHY, kinds[HOMOGRAPHY]) if HOMOGRAPHY in columns else "''"
     selected = [f"{known[column]} as {column}" for column in SCHEMA]
     selected += [quoted(name) for column, name in columns.items() if column not in SCHEMA]
     return f"select {', '.join(selected)} from stored"

@@ -35,6 +35,17 @@ class BadImage(ValueError):
         self.detail = detail
 
 
+class BadPair(BadImage):
+    """A pair that can't be read; the detail begins with `ir:` or `vis:` where one side is the cause."""
+
+    def __init__(self, side: str, error: Exception, num_bytes: int) -> None:
+        """Take the side, empty where both are the cause, and the bytes that were read before."""
+        reason, detail = explain(error)
+        super().__init__(reason, f"{side}: {detail}" if side else detail)
+        self.num_bytes = num_bytes
+        """Bytes of both files that were read before the error."""
+
+
 def explain(error: Exception) -> tuple[str, str]:
     """Return the reason code and the detail of an error, one line each."""
     if isinstance(error, BadImage):

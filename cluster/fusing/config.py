@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cluster.archive.config import RANGE_POLICIES
+from cluster.archive.config import RANGE_POLICIES, RESAMPLE_HELP, bands_option
 from cluster.text.options import check_index_name, check_options, option
 
 if TYPE_CHECKING:
@@ -58,6 +58,9 @@ class FuseConfig:
         f"Visible source values that become 0 and 1, found for each image by itself: {RANGE_POLICIES}",
         "input", default="auto", metavar="POLICY",
     )
+    ir_bands: str | None = bands_option("infrared", of=" For the pairs of which the index names none.")
+    vis_bands: str | None = bands_option("visible", of=" For the pairs of which the index names none.")
+    resample: bool = option(RESAMPLE_HELP, "input", default=False)
     temperatures: bool = option(
         "Read the temperatures, in kelvin, of infrared images that are radiometric JPEGs of FLIR, not "
         "their palette pictures. Needs the package flyr on every worker.",

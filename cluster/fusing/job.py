@@ -130,7 +130,7 @@ class _Run:
         config = self.config
         left_out = open_index(
             self.database, config.index_url, config.ir_url, config.vis_url, config.partition,
-            config.output_url,
+            config.output_url, (config.ir_bands or "", config.vis_bands or ""),
         )  # fmt: skip
         if left_out:
             text = f"{left_out} files left out as no images of the archive; index_archive.py lists them"

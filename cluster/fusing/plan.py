@@ -18,7 +18,7 @@ from cluster.storage import fused_store, urls
 from cluster.storage.tables import Database
 from dmnet_core.checkpoint import Checkpoint
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 """Raise it when the stored arrays or the metrics change for the same input."""
 SEED = 0
 """Seed of DM's noise."""
@@ -100,6 +100,7 @@ def make_fingerprint(checkpoint: Checkpoint, config: FuseConfig) -> Fingerprint:
         "vis_range": config.vis_range,
         "colour": config.colour,
         "temperatures": config.temperatures,
+        "resample": config.resample,
         "dtype": config.output_dtype,
         "max_pixels": config.max_pixels,
         "window": config.window,
@@ -180,6 +181,7 @@ def make_plan(
         retry_rejected: whether pairs that were rejected are tried again, whatever the reason.
     """
     source = ", ".join(SOURCE)
+    same = " and ".join(f"p.{name} = l.{name}" for name in SOURCE if not name.endswith("etag"))
     again = "status = 'rejected'" if retry_rejected else f"reason in {RETRIED}"
     database.run(
         "create or replace table current as "
@@ -201,8 +203,8 @@ def make_plan(
     database.run(
         "create or replace table to_compare as select __row, l.pair_id, l.recorded_at "
         "from pairs p join latest l using (pair_id) semi join todo using (__row) "
-        "where l.status = 'fused' and l.fingerprint = $digest and p.ir_size = l.ir_size "
-        "and p.vis_size = l.vis_size and p.ir_size >= 0 and p.vis_size >= 0",
+        f"where l.status = 'fused' and l.fingerprint = $digest and {same} "
+        "and p.ir_size >= 0 and p.vis_size >= 0",
         digest=digest,
     )
     database.run(

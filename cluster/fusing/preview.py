@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cluster.archive.contact_sheet import draw_sheet, draw_strip
 from cluster.archive.pair import read_images
+from cluster.archive.pair_index import READ
 from cluster.fusing.config import FuseConfig
 from cluster.fusing.output import Output
 from cluster.storage import fused_store, objects
@@ -28,8 +29,9 @@ def write_preview(database: Database, output: Output, config: FuseConfig) -> Non
     pairs = database.frame(
         "with fused as (select __row, row_number() over (order by __row) - 1 as at from current "
         "where status = 'fused') "
-        "select p.pair_id, l.zarr_path, p.ir_url, p.vis_url from fused join pairs p using (__row) "
-        "join latest l on l.pair_id = p.pair_id where list_contains($numbers, fused.at) order by __row",
+        f"select l.zarr_path, {', '.join(f'p.{name}' for name in READ)} from fused "
+        "join pairs p using (__row) join latest l on l.pair_id = p.pair_id "
+        "where list_contains($numbers, fused.at) order by __row",
         numbers=numbers.tolist(),
     )
     picture = make_preview(
@@ -38,6 +40,7 @@ def write_preview(database: Database, output: Output, config: FuseConfig) -> Non
         reading=config.reading,
         max_pixels=config.max_pixels,
         temperatures=config.temperatures,
+        resample=config.resample,
     )
     if picture is not None:
         objects.put_bytes(output.preview, picture)
@@ -50,20 +53,24 @@ def make_preview(
     reading: Reading,
     max_pixels: int,
     temperatures: bool = False,
+    resample: bool = False,
 ) -> bytes | None:
     """Return a PNG of IR | VIS | fused of pairs, None where there is none.
 
     Args:
-        pairs: pair_id, zarr_path, ir_url and vis_url.
+        pairs: zarr_path, and the columns READ of the pair index.
         store_url: URL of the store of fused arrays.
         reading: how the sources become grey levels.
-        max_pixels: as in `decode_image`.
-        temperatures: as in `decode_image`, of the infrared images.
+        max_pixels: as in `read_images`.
+        temperatures: as in `read_images`.
+        resample: as in `read_images`.
     """
     strips = []
     for _, row in pairs.iterrows():
         try:
-            images = read_images(row, max_pixels=max_pixels, temperatures=temperatures)
+            images = read_images(
+                row, max_pixels=max_pixels, temperatures=temperatures, resample=resample
+            )
             fused = fused_store.read_fused(store_url, row["zarr_path"], max_pixels=max_pixels)
             pair = images.prepared(reading)
         except (OSError, ValueError) as error:

@@ -97,6 +97,7 @@ class Stages:
             window=config.window,
             halo=halo,
             temperatures=config.temperatures,
+            resample=config.resample,
         )
 
     def fused(self, query: str) -> Generator[list[Row], None, None]:

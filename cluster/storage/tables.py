@@ -39,6 +39,8 @@ ARROW_TYPES = {"str": pa.string(), "int64": pa.int64(), "float64": pa.float64()}
 """Column types of tables that this project writes, by the names that it uses for them."""
 SQL_TYPES = {"str": "varchar", "int64": "bigint", "float64": "double"}
 """SQL types of the columns of tables that this project writes, by the same names."""
+TEXT_COLUMNS = ("camera", "ir_bands", "vis_bands", "ir_to_vis")
+"""Columns of a CSV file, beside ids, URLs and etags, that are text also where it looks like numbers."""
 
 Row = dict[str, Any]
 
@@ -307,7 +309,11 @@ def _table_files(url: str) -> list[str]:
 def _parse_csv(data: bytes) -> pa.Table:
     names = pyarrow.csv.open_csv(io.BytesIO(data)).schema.names
     _refuse_equal_names(names)
-    text = {name: pa.string() for name in names if name.endswith(("id", "url", "etag"))}
+    text = {
+        name: pa.string()
+        for name in names
+        if name.endswith(("id", "url", "etag")) or name.lower() in TEXT_COLUMNS
+    }
     options = pyarrow.csv.ConvertOptions(
         column_types=text, strings_can_be_null=False, include_columns=[name for name in names if name]
     )

@@ -175,7 +175,7 @@ def test_columns_are_known_in_any_case_and_odd_sizes_are_unknown(tmp_path):
     table, _ = load_index(str(path))
     assert list(table["pair_id"]) == ["7", "8"] and list(table["Site"]) == ["x", "y"]
     assert list(table["ir_size"]) == [12, -1] and list(table["vis_size"]) == [-1, -1]
-    assert len(table.columns) == 8
+    assert len(table.columns) == 11
     path.write_text("pair_id,ir_url,vis_url,__row\n7,a,b,1\n")
     with pytest.raises(ValueError, match="a column '__row', expected none of that name"):
         load_index(str(path))

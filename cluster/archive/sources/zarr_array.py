@@ -11,7 +11,7 @@ import math
 import struct
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,12 @@ class ZarrSource(Source):
     """Numbers of the bands that are read, from 1."""
     valid: StoredArray | None
     """Array (y, x) of flags, 0 where the image has no data; None where there is none."""
+    _num_bytes: int = field(default=0, init=False)
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the pixels that were read so far: zarr does not tell how many it fetched for them."""
+        return self._num_bytes
 
     def overview(self, max_side: int) -> SourceImage:
         """Return the image reduced to at most `max_side`; see `Source.overview`."""
@@ -56,11 +62,14 @@ class ZarrSource(Source):
             slice(window.x, window.x + window.width),
         )
         samples = self._samples(place)
+        self._num_bytes += samples.nbytes
         masks: list[Mask] = []
         if self.nodata is not None:
             masks.append(is_data(samples, self.nodata))
         if self.valid is not None:
-            masks.append(self.valid.read(place) != 0)
+            flags = self.valid.read(place)
+            self._num_bytes += flags.nbytes
+            masks.append(flags != 0)
         valid = np.logical_and.reduce(masks) if masks else None
         return SourceImage(
             as_picture(as_read(samples)), None if valid is None or valid.all() else valid

@@ -6,8 +6,8 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from cluster.archive.pair import BadPair, OpenPair, open_pair
-from cluster.archive.reasons import BadImage
+from cluster.archive.pair import OpenPair, open_pair
+from cluster.archive.reasons import BadImage, BadPair
 from cluster.archive.sources.source import Window
 from cluster.fusing.steps.attempts import MAX_ATTEMPTS, AttemptCounts, Attempts
 from cluster.fusing.steps.rows import FRAME, SCENE, WINDOW, Row, crashed, pack_image, pack_place
@@ -45,8 +45,9 @@ def read_window(row: Row, *, opening: Opening, attempts: Attempts | None = None)
 
     A pair that ended its process MAX_ATTEMPTS times while it was read is rejected as `crashed`.
 
-    In:  pair_id, ir_url, vis_url (str), window (int): 0 for a whole pair, else the number of the window
-         of a scene, with the columns of its survey; and other columns, which are passed on.
+    In:  pair_id, ir_url, vis_url (str), and the other columns by which `open_pair` reads a pair; window
+         (int): 0 for a whole pair, else the number of the window of a scene, with the columns of its
+         survey; and further ones; all are passed on.
     Out: the same row plus
          task                   frame, scene (which has no pixels yet: it is to be surveyed) or window
          zarr_path              group of the pair below the store
@@ -99,7 +100,7 @@ def check_version(pair: OpenPair, row: Row) -> None:
             "a file was replaced while the scene was fused, expected one version of it: run the same "
             "command again when nothing writes there"
         )
-        raise BadPair("pair", BadImage("failed", detail), pair.num_bytes)
+        raise BadPair("", BadImage("failed", detail), pair.num_bytes)
 
 
 def _nothing() -> Row:
@@ -124,20 +125,20 @@ def _read(row: Row, pair: OpenPair, opening: Opening) -> Row:
         span = window_at(height, width, opening.window, opening.halo, row["window"] - 1)
         rows, columns = span.rows, span.columns
         part = Window(rows.start, columns.start, rows.stop - rows.start, columns.stop - columns.start)
-        ir, vis = pair.read(part)
+        images = pair.read(part)
         found |= {"task": WINDOW, "num_windows": row["num_windows"]}
     elif is_scene(height, width, opening.window):
         number = count_windows(height, width, opening.window)
         return found | {"task": SCENE, "num_windows": number, "source_note": pair.note}
     else:
-        ir, vis = pair.read(Window(0, 0, height, width))
+        images = pair.read()
     return found | {
-        **pack_image("ir", ir.pixels),
-        **pack_image("vis", vis.pixels),
-        **pack_image("ir_valid", ir.valid),
-        **pack_image("vis_valid", vis.valid),
-        "ir_digest": pair.ir_digest,
-        "vis_digest": pair.vis_digest,
-        "source_note": pair.note,
-        "read_bytes": pair.num_bytes,
+        **pack_image("ir", images.ir.pixels),
+        **pack_image("vis", images.vis.pixels),
+        **pack_image("ir_valid", images.ir.valid),
+        **pack_image("vis_valid", images.vis.valid),
+        "ir_digest": images.ir_digest,
+        "vis_digest": images.vis_digest,
+        "source_note": images.note,
+        "read_bytes": images.num_bytes,
     }

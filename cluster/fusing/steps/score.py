@@ -20,8 +20,7 @@ from cluster.fusing.steps.read import Opening, check_version
 from cluster.fusing.steps.rows import RANGES, Row, crashed, survey_url
 from cluster.fusing.steps.survey import (
     load_survey,
-    prepare_part,
-    read_span,
+    read_part,
     survey_id,
 )
 from cluster.fusing.steps.write import attributes_of, layout_of
@@ -121,7 +120,7 @@ def _put_sums(row: Row, opening: Opening, store_url: str, statistics_url: str) -
     found = load_survey(survey_url(statistics_url, row["zarr_path"]), survey_id(row))
     with open_pair(row, **opening.options) as pair:
         check_version(pair, row)
-        part = prepare_part(found.reading, read_span(pair, window), window)
+        part = read_part(pair, found.reading, window)
     rows, columns = window.rows, window.columns
     pixels, _ = scene_store.read_scene_window(
         store_url, row["zarr_path"], layout_of(row, opening.window), rows.start, columns.start,

@@ -63,8 +63,7 @@ def survey_scene(
         samples = plan_samples(
             model.config, shrink(small.ir), shrink(small.vis), height, width, seen
         )
-        windows = [sample.window for sample in samples]
-        parts = [prepare_part(frozen, read_span(pair, window), window) for window in windows]
+        parts = [read_part(pair, frozen, sample.window) for sample in samples]
     statistics = survey(
         model,
         samples,
@@ -96,10 +95,10 @@ def fuse_part(
         data.
     """
     window = window_at(found.height, found.width, found.window, halo, row["window"] - 1)
-    sides = tuple(
+    ir, vis = (
         SourceImage(unpack_image(row, side), unpack_mask(row, f"{side}_valid")) for side in ("ir", "vis")
     )
-    pair = prepare_part(found.reading, sides, window)
+    pair = prepare_part(found.reading, ir, vis, window)
     core = cropped(pair, window)
     if core.valid is not None and not (core.ir_valid.any() or core.vis_valid.any()):
         luminance = np.zeros(core.ir.shape, np.float32)  # finish makes it 0 in any case
@@ -112,19 +111,18 @@ def fuse_part(
     return finish(luminance, core, output_dtype), valid
 
 
-def read_span(pair: OpenPair, window: Window) -> tuple[SourceImage, SourceImage]:
-    """Return infrared and visible pixels of a window with its halo; errors as of `OpenPair.read`."""
+def read_part(pair: OpenPair, reading: SceneReading, window: Window) -> PreparedPair:
+    """Return a window of a scene, with its halo, as the network takes it; errors of `OpenPair.read`."""
     rows, columns = window.rows, window.columns
-    return pair.read(
-        Part(rows.start, columns.start, rows.stop - rows.start, columns.stop - columns.start)
-    )
+    part = Part(rows.start, columns.start, rows.stop - rows.start, columns.stop - columns.start)
+    images = pair.read(part)
+    return prepare_part(reading, images.ir, images.vis, window)
 
 
 def prepare_part(
-    reading: SceneReading, sides: tuple[SourceImage, SourceImage], window: Window
+    reading: SceneReading, ir: SourceImage, vis: SourceImage, window: Window
 ) -> PreparedPair:
-    """Return a window of a scene, with its halo, as the network takes it."""
-    ir, vis = sides
+    """Return the pixels of a window, with its halo, as the network takes them."""
     return prepare_window(
         ir.pixels, vis.pixels, reading, window.rows.start, window.columns.start, ir_valid=ir.valid,
         vis_valid=vis.valid,
