@@ -23,7 +23,7 @@ FORBIDDEN = {
     "cluster": {"jobs"},
 }
 ONLY_IN = {
-    **dict.fromkeys(("fsspec", "s3fs", "pyarrow", "duckdb", "zarr"), {"storage"}),
+    **dict.fromkeys(("fsspec", "s3fs", "pyarrow", "duckdb", "zarr", "zarr_cm"), {"storage"}),
     "ray": {"runtime", *TOP_ROOMS},
     "PIL": {"archive"},
     "rasterio": {"archive"},

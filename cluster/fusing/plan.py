@@ -154,9 +154,12 @@ def mark_lost(database: Database, store_url: str) -> tuple[int, int]:
     database.add_rows(
         "objects", {"zarr_path": "str", "part": "str"}, fused_store.find_objects(store_url)
     )
+    # Of a scene that is in no row of the ledger, nobody knows how many chunks it has.
     database.run(
-        "create or replace table complete as select zarr_path from objects group by zarr_path "
-        f"having count(distinct part) = {len(fused_store.PAIR_OBJECTS)}"
+        "create or replace table complete as select zarr_path from objects "
+        "left join (select zarr_path, max(num_windows) as num_windows from latest group by zarr_path) "
+        "using (zarr_path) group by zarr_path having bool_or(part = 'array') and bool_or(part = 'group') "
+        "and count(distinct part) - 2 >= greatest(coalesce(any_value(num_windows), 1), 1)"
     )
     database.run("drop table objects")
     database.run(
