@@ -6,7 +6,7 @@ Markers by which tests are selected, never by their names (pyproject.toml says w
 - `ray` is put here on each test that uses the fixture `shared_ray`.
 - `own_ray`, `kills` and `slow` stand in the test files.
 
-`make test` runs two processes. The tests that join the shared Ray all run in one of them, and begin first.
+`make test` runs two processes. The tests with a Ray all run in one of them, and begin first.
 """
 
 import os

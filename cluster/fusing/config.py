@@ -67,9 +67,9 @@ class FuseConfig:
         "input", default=False,
     )
     max_pixels: int = option(
-        "Largest image that is decoded whole, in pixels (height x width), as PNG and JPEG are. A pair with "
-        "a larger one is rejected as its header is read. Larger TIFFs, VRTs and Zarr arrays are read by "
-        "windows; of them it bounds one tile.",
+        "Largest image that is decoded whole, in pixels (height x width), as PNG and JPEG are. A pair "
+        "with a larger one is rejected as its header is read. Larger TIFFs, VRTs and Zarr arrays are "
+        "read by windows; of them it bounds one tile.",
         "input", default=67_108_864, metavar="N", bounds=(64, 2**31),
     )
 

@@ -20,9 +20,9 @@ from cluster.archive.pair_index import open_index
 from cluster.archive.sources import radiometric
 from cluster.fusing import report, scenes
 from cluster.fusing.config import FuseConfig
+from cluster.fusing.estimate import describe_actor_memory, estimate
 from cluster.fusing.lease import Lease, LeaseLost
 from cluster.fusing.ledger import Ledger
-from cluster.fusing.memory import describe_actor_memory
 from cluster.fusing.output import Output
 from cluster.fusing.plan import Plan, check_fingerprint, make_fingerprint, make_plan, mark_lost
 from cluster.fusing.preview import write_preview
@@ -166,7 +166,12 @@ class _Run:
         plan = self._subtract()
         memory = describe_actor_memory(self.checkpoint.model, config)
         pictures = "" if config.temperatures else self._radiometric_pictures()
-        report.say_plan(self.log, plan, prune=config.prune, memory=memory, pictures=pictures)
+        cost = None
+        if config.dry_run and plan.num_todo:
+            cost = estimate(database, config, self.checkpoint.model)
+        report.say_plan(
+            self.log, plan, prune=config.prune, memory=memory, pictures=pictures, cost=cost
+        )
         if not plan.num_todo and not config.dry_run:
             text = "nothing left to do: every pair is in the ledger with these settings"
             self.log.say("nothing_to_do", text)

@@ -6,6 +6,7 @@ import sys
 import time
 from typing import Any
 
+from cluster.fusing.estimate import Estimate
 from cluster.fusing.plan import Plan
 from cluster.fusing.summary import Summary
 from cluster.storage import urls
@@ -66,7 +67,13 @@ class Progress:
 
 
 def say_plan(
-    log: RunLog, plan: Plan, *, prune: bool = False, memory: str = "", pictures: str = ""
+    log: RunLog,
+    plan: Plan,
+    *,
+    prune: bool = False,
+    memory: str = "",
+    pictures: str = "",
+    cost: Estimate | None = None,
 ) -> None:
     """Say what a run would do.
 
@@ -76,6 +83,7 @@ def say_plan(
         prune: whether the run removes what left the index.
         memory: what an actor will need, in words.
         pictures: how many files are palette pictures of radiometric files, in words.
+        cost: what the pairs will cost; None where it was not estimated.
     """
     unknown = f" and {plan.num_unknown_sizes} files of unknown size" if plan.num_unknown_sizes else ""
     rows = {
@@ -84,10 +92,15 @@ def say_plan(
         "without partner": plan.num_unmatched,
         "already done": plan.num_done,
         "pairs to fuse": plan.num_todo,
-        "windows": plan.num_todo,
         "to read": units.size(plan.read_bytes) + unknown,
         "to write": f"about {units.size(plan.write_bytes)}",
     }
+    if plan.num_surveyed:
+        rows["begun"] = f"{plan.num_surveyed} of them are scenes, of which only windows are left"
+    if cost:
+        rows["windows"] = f"about {cost.num_windows}, {cost.megapixels:,.1f} megapixels"
+        if cost.seconds:
+            rows["time"] = f"about {units.duration(cost.seconds)}, on actors as fast as this machine"
     if plan.num_to_compare:
         rows["to compare"] = f"{plan.num_to_compare} of them, whose files may only have been copied"
     if memory:

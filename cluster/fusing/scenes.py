@@ -23,8 +23,8 @@ def find_windows(database: Database) -> None:
     """Make the tables of the scenes of `todo` whose survey holds, from those of `Ledger.load`.
 
     `surveyed` has __row, recorded_at, scene_height, scene_width and SURVEYED of every such scene, and
-    `windows` has its windows that have a row: __row, window, status, reason, detail, and what the finished
-    scene sums up of them.
+    `windows` has its windows that have a row: __row, window, status, reason, detail, and what the
+    finished scene sums up of them.
 
     Args:
         database: holds the tables that `Ledger.load` and `make_plan` leave.

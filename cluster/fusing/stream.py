@@ -130,9 +130,10 @@ class Stages:
         yield from self._mapped(query, finish_scene)
 
     def _mapped(self, query: str, step: Any) -> Generator[list[Row], None, None]:
-        options = self._put_options() | {"opening": self.opening}
         with self._dataset(query, 1, None) as rows:
-            yield from batches_of(rows.map(step, fn_kwargs=options, **(TASKS | {"num_cpus": 1})))
+            yield from batches_of(
+                rows.map(step, fn_kwargs=self._write_options(), **(TASKS | {"num_cpus": 1}))
+            )
 
     def _dataset(self, query: str, least_per_block: int, num_workers: int | None) -> Any:
         columns = ", ".join(f"p.{name}" for name in (*SOURCE, *URLS))
@@ -166,16 +167,14 @@ class Stages:
             "attempts": self.attempts,
         }
 
-    def _put_options(self) -> dict[str, Any]:
+    def _write_options(self) -> dict[str, Any]:
         return {
             "store_url": self.output.store,
             "statistics_url": self.output.statistics,
             "fingerprint": self.fingerprint.digest,
+            "opening": self.opening,
             "attempts": self.attempts,
         }
-
-    def _write_options(self) -> dict[str, Any]:
-        return self._put_options() | {"window": self.config.window}
 
 
 def _early(rows: ray.data.Dataset) -> Generator[list[Row], None, None]:

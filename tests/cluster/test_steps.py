@@ -3,6 +3,7 @@
 import io
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from cluster.archive.pair import BadPair, read_images
 from cluster.fusing.steps import write
 from cluster.fusing.steps.attempts import MAX_ATTEMPTS, AttemptCounts
 from cluster.fusing.steps.fuse import FuseWindows
-from cluster.fusing.steps.read import read_window
+from cluster.fusing.steps.read import Opening, read_window
 from cluster.fusing.steps.write import write_window
 from cluster.storage import fused_store, objects
 from dmnet_core.checkpoint import load_checkpoint
@@ -21,6 +22,7 @@ from dmnet_core.metrics import METRICS
 from dmnet_core.prepare import Reading
 
 RANDOM = np.random.default_rng(0)
+OPENING = Opening(max_pixels=10_000, window=1024, halo=32)
 IR = RANDOM.integers(0, 256, (40, 56), dtype=np.uint8)
 VIS = RANDOM.integers(0, 256, (40, 56, 3), dtype=np.uint8)
 
@@ -40,6 +42,7 @@ def row(tmp_path):
         "ir_url": put(tmp_path, "ir.png", IR),
         "vis_url": put(tmp_path, "vis.png", VIS),
         "zarr_path": "night/1",
+        "window": 0,
     }
 
 
@@ -51,14 +54,21 @@ def fuse_windows():
 def make_fuse_windows(digest):
     return FuseWindows(
         checkpoint_url=None, digest=digest, device="cpu", num_threads=2, reading=Reading(),
-        output_dtype="uint8", precision="fp32", seed=0,
+        opening=OPENING, statistics_url="", output_dtype="uint8", precision="fp32", seed=0,
     )  # fmt: skip
 
 
 def run(rows, fuse_windows, store):
-    read = [read_window(row, max_pixels=10_000) for row in rows]
+    read = [read_window(row, opening=OPENING) for row in rows]
     fused = fuse_windows.fuse_rows(read)
-    return [write_window(row, store_url=str(store), fingerprint="F") for row in fused]
+    return [write_window(row, **write_options(store)) for row in fused]
+
+
+def write_options(store):
+    return {
+        "store_url": str(store), "statistics_url": f"{store}/statistics", "fingerprint": "F",
+        "opening": OPENING,
+    }  # fmt: skip
 
 
 def test_a_pair_is_fused_as_the_function_on_arrays_does(row, fuse_windows, tmp_path):
@@ -95,7 +105,7 @@ def test_an_image_that_cannot_be_read_is_named_and_the_bytes_before_it_are_count
         with pytest.raises(BadPair, match=f"missing_file: {side}: not found") as caught:
             read_images(broken, max_pixels=40 * 56)
         assert caught.value.num_bytes == counted
-        read = read_window(broken, max_pixels=40 * 56)
+        read = read_window(broken, opening=replace(OPENING, max_pixels=40 * 56))
         assert (read["reason"], read["read_bytes"]) == ("missing_file", counted)
         assert read["detail"].startswith(f"{side}: ")
 
@@ -140,7 +150,7 @@ def test_each_bad_pair_has_its_reason_and_the_good_one_is_fused(row, fuse_window
 
 def test_columns_survive_a_batch_with_bytes_that_end_in_zeros(row, fuse_windows, tmp_path):
     row["ir_url"] = put(tmp_path, "black.png", np.zeros((40, 56), np.uint8))
-    read = read_window(row, max_pixels=10_000)
+    read = read_window(row, opening=OPENING)
     batch = {name: np.array([value], dtype=object) for name, value in read.items()}
     out = fuse_windows(batch)
     assert len(out["fused"][0]) == 40 * 56 * 3
@@ -184,11 +194,11 @@ def test_a_large_pair_whose_writing_ended_its_process_three_times_is_not_written
     row, fuse_windows, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(write, "COUNTED_BYTES", 1)
-    (fused,) = fuse_windows.fuse_rows([read_window(row, max_pixels=10**6)])
+    (fused,) = fuse_windows.fuse_rows([read_window(row, opening=replace(OPENING, max_pixels=10**6))])
     attempts = AttemptCounts()
     for _ in range(MAX_ATTEMPTS):
-        attempts.begin([f"write {row['pair_id']}"])
-    options = {"store_url": str(tmp_path / "store"), "fingerprint": "F", "attempts": attempts}
+        attempts.begin([f"write {row['pair_id']} 0"])
+    options = write_options(tmp_path / "store") | {"attempts": attempts}
     assert write_window(fused, **options)["reason"] == "crashed"
     assert attempts.open == {}
     assert write_window(fused, **options)["status"] == "fused"
@@ -196,7 +206,7 @@ def test_a_large_pair_whose_writing_ended_its_process_three_times_is_not_written
 
 def test_a_pair_that_ends_its_process_three_times_is_rejected_and_no_other_is(row, monkeypatch):
     fuse_windows = make_fuse_windows(load_checkpoint().digest)
-    rows = [read_window(row | {"pair_id": name}, max_pixels=10_000) for name in ("a", "poison", "b")]
+    rows = [read_window(row | {"pair_id": name}, opening=OPENING) for name in ("a", "poison", "b")]
     whole = fuse_windows._fuse_all
 
     def fuse_or_die(rows):
@@ -217,9 +227,9 @@ def test_a_pair_that_ends_its_process_three_times_is_rejected_and_no_other_is(ro
 def test_a_pair_whose_reading_ended_its_process_three_times_is_not_read_again(row):
     attempts = AttemptCounts()
     for _ in range(MAX_ATTEMPTS):
-        attempts.begin([f"read {row['pair_id']}"])
-    assert read_window(row, max_pixels=10**6, attempts=attempts)["reason"] == "crashed"
-    assert read_window(row, max_pixels=10**6, attempts=attempts)["reason"] == ""
+        attempts.begin([f"read {row['pair_id']} 0"])
+    assert read_window(row, opening=OPENING, attempts=attempts)["reason"] == "crashed"
+    assert read_window(row, opening=OPENING, attempts=attempts)["reason"] == ""
 
 
 def test_a_border_without_data_is_stored_as_a_mask_and_counted(row, fuse_windows, tmp_path):

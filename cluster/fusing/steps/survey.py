@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-from dmnet_core.reading import OVERVIEW, SceneReading, prepare_overview, prepare_window, read_scene
 from numpy.typing import NDArray
 
 from cluster.archive.pair import OpenPair, open_pair
@@ -17,6 +16,7 @@ from cluster.storage import objects
 from dmnet_core.inference import finish
 from dmnet_core.model import DMNet
 from dmnet_core.prepare import PreparedPair, Reading, cropped
+from dmnet_core.reading import OVERVIEW, SceneReading, prepare_overview, prepare_window, read_scene
 from dmnet_core.scene import SceneSurvey, fuse_window
 from dmnet_core.survey import plan_samples, shrink, survey
 from dmnet_core.window import Window, window_at

@@ -9,6 +9,7 @@ import numpy as np
 
 from cluster.archive.reasons import explain
 from cluster.fusing.steps.attempts import MAX_ATTEMPTS, AttemptCounts, Attempts
+from cluster.fusing.steps.read import Opening
 from cluster.fusing.steps.rows import (
     FRAME,
     SCENE,
@@ -33,7 +34,7 @@ def write_window(
     store_url: str,
     statistics_url: str,
     fingerprint: str,
-    window: int,
+    opening: Opening,
     attempts: Attempts | None = None,
 ) -> Row:
     """Step 3 of 3: store the fused pixels of one window, or a scene's survey; return the ledger row.
@@ -46,7 +47,7 @@ def write_window(
         store_url: URL of the store of fused arrays.
         statistics_url: folder of the surveys.
         fingerprint: digest of the run's settings, for the ledger.
-        window: side of the windows of a scene, in pixels.
+        opening: how pairs are cut into windows.
         attempts: counter of the attempts at each window; None counts in this process only.
 
     Returns:
@@ -62,7 +63,7 @@ def write_window(
         reason, detail = "crashed", crashed("written")
     if not reason:
         try:
-            written = _store(row, store_url, statistics_url, fingerprint, window)
+            written = _store(row, store_url, statistics_url, fingerprint, opening.window)
         except Exception as error:
             reason, detail = "failed", f"write: {explain(error)[1]}"
     if reason and not row["window"]:  # of a scene, whose windows are left, the last step does it
@@ -129,8 +130,8 @@ def _store(row: Row, store_url: str, statistics_url: str, fingerprint: str, wind
         valid = np.ones(pixels.shape[:2], np.bool_)
     if row["task"] == WINDOW:
         layout = layout_of(row, window)
-        place = divmod(row["window"] - 1, -(-row["scene_width"] // window))
-        return scene_store.write_scene_window(store_url, path, layout, *place, pixels, valid)
+        i, j = divmod(row["window"] - 1, layout.num_columns)
+        return scene_store.write_scene_window(store_url, path, layout, i, j, pixels, valid)
     # A frame on the earth is stored as a scene of one window.
     layout = layout_of(row, max(pixels.shape[:2]))
     scene_store.create_scene(store_url, path, layout)
