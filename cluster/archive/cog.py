@@ -56,9 +56,10 @@ COG = {
 def write_cog(source: ZarrSource, path: str) -> None:
     """Write an image as a COG to a local path; the same image gives the same bytes.
 
-    Pixels stay as they are. Those without data get an internal mask, and CRS and transform are kept. Memory
-    holds one window of whole chunks, at least 512 x 512 pixels, and GDAL's cache of 64 MB. The temporary
-    folder needs room for the image's compressed pixels and their overviews, a third more; it is left empty.
+    Pixels stay as they are. Those without data get an internal mask, and CRS and transform are kept.
+    Memory holds one window of whole chunks, at least 512 x 512 pixels, and GDAL's cache of 64 MB. The
+    temporary folder needs room for the image's compressed pixels and their overviews, a third more; it is
+    left empty.
 
     Args:
         source: grey or RGB, of uint8, uint16 or float32.

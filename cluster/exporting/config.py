@@ -29,8 +29,9 @@ class ExportConfig:
         "input", default=None, metavar="CONDITION", unset="every fused pair",
     )
     max_pixels: int = option(
-        "Largest image, in pixels (height x width), that is written as png, jpeg or tiff, for which it is "
-        "held in memory whole. A pair with a larger image fails. With --format cog it is the largest chunk.",
+        "Largest image, in pixels (height x width), that is written as png, jpeg or tiff: it is held in "
+        "memory whole. A pair with a larger image fails. With --format cog, which reads chunk by chunk, "
+        "this is the largest chunk.",
         "input", default=16_777_216, metavar="N", bounds=(64, 2**31),
     )
 
@@ -41,8 +42,8 @@ class ExportConfig:
     )
     image_format: str = option(
         "Format of the images: png holds 8 and 16 bits a channel, tiff these and 32-bit floats, jpeg 8 "
-        "bits, with losses. cog is a Cloud Optimized GeoTIFF with overviews, a mask of the pixels without "
-        "data and the place on the earth; it holds what tiff holds, of an image of any size.",
+        "bits, with losses. cog is a Cloud Optimized GeoTIFF with overviews, its place on the earth, and "
+        "a mask of the pixels without data; it holds what tiff holds, of an image of any size.",
         "output", flag="--format", default="png", choices=("png", "jpeg", "tiff", "cog"),
     )
     quality: int | None = option(

@@ -56,7 +56,7 @@ class StoredArray:
         return values
 
     def num_missing(self) -> int:
-        """Return how many chunks (or shards) are not stored, or empty: they would be read as the fill value.
+        """Return how many chunks, or shards, are not stored: they are read as the array's fill value.
 
         Raises:
             StorageError: the array can't be listed.

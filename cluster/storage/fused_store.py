@@ -315,8 +315,8 @@ def _array_shape(url: str, metadata: bytes) -> list[int]:
         shape, chunk = [], []
     if any(part < whole for part, whole in zip(chunk, shape, strict=False)):
         raise ManyChunks(
-            f"array {urls.redact_url(url)!r} of the shape {shape} has chunks of {chunk}, expected one chunk "
-            "of the whole image: read it by windows"
+            f"array {urls.redact_url(url)!r} of the shape {shape} has chunks of {chunk}, expected one "
+            "chunk of the whole image: read it by windows"
         )
     if len(shape) not in (2, 3) or any(bands > MAX_BANDS for bands in shape[2:]):
         raise urls.StorageError(
