@@ -83,7 +83,8 @@ def choose_pairs(database: Database, config: ExportConfig) -> None:
         "join files using (pair_id) left join versions using (pair_id)"
     )
     _check_dtypes(database, config.image_format)
-    done = "false" if config.overwrite else f"e.version = c.version and e.quality = {quality_of(config)}"
+    as_asked = f"e.format = '{config.image_format}' and e.quality = {quality_of(config)}"
+    done = "false" if config.overwrite else f"e.version = c.version and {as_asked}"
     database.run(
         "create or replace table todo as from chosen c where not exists (from exported e join present p "
         f"using (file, num_bytes) where e.file = c.file and e.pair_id = c.pair_id and {done})"

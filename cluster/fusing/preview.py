@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -68,7 +69,9 @@ def make_preview(
         resample: as in `open_pair`.
     """
     strips = []
-    options = {"max_pixels": max_pixels, "temperatures": temperatures, "resample": resample}
+    options: dict[str, Any] = {
+        "max_pixels": max_pixels, "temperatures": temperatures, "resample": resample,
+    }  # fmt: skip
     for _, row in pairs.iterrows():
         fused_url = urls.join_url(store_url, row["zarr_path"])
         try:

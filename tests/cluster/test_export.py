@@ -18,7 +18,7 @@ from cluster.exporting.writing import export_pair
 from cluster.storage import fused_store, objects, tables
 from cluster.storage.tables import Database
 
-CASES = [(format_, dtype) for format_, dtypes in DTYPES.items() for dtype in dtypes]
+CASES = [(name, dtype) for name, dtypes in DTYPES.items() if name != "cog" for dtype in dtypes]
 
 
 def image(shape, dtype):
@@ -211,13 +211,14 @@ def test_only_images_that_are_whole_and_of_the_present_result_are_left_out(tmp_p
                 export_pair(
                     row, store_url=f"{output}/fused.zarr", output_url=config.output_url,
                     image_format=config.image_format, quality=config.quality or 0,
+                    max_pixels=config.max_pixels,
                 )
                 for batch in database.batches("from todo")
                 for row in batch
             ]  # fmt: skip
         record = Record(config.output_url)
         quality = config.quality if config.image_format == "jpeg" else 0
-        record.add([row | {"quality": quality} for row in rows])
+        record.add([row | {"format": config.image_format, "quality": quality} for row in rows])
         record.flush()
         assert not any(row["reason"] for row in rows)
         return sorted(row["pair_id"] for row in rows)
@@ -237,15 +238,20 @@ def test_only_images_that_are_whole_and_of_the_present_result_are_left_out(tmp_p
     jpeg = {"image_format": "jpeg", "quality": 90}
     assert run(**jpeg) == sorted(names) and run(**jpeg) == []
     assert run(image_format="jpeg", quality=50) == sorted(names) and run() == []
+    # two formats whose files have one name
+    assert run(image_format="tiff") == run(image_format="cog") == sorted(names)
+    assert run(image_format="cog") == [] and run(image_format="tiff") == sorted(names)
 
 
 def test_a_pair_whose_pixels_are_gone_or_whose_file_cannot_be_put_says_why(tmp_path):
     output = make_output(tmp_path, ["a"])
     given = {"output_url": str(tmp_path / "images"), "image_format": "png", "quality": 0}
-    given["store_url"] = f"{output}/fused.zarr"
+    given |= {"store_url": f"{output}/fused.zarr", "max_pixels": 9 * 12}
     row = {"pair_id": "a", "zarr_path": "a", "file": "a.png"}
     gone = export_pair(row | {"zarr_path": "b"}, **given)
     assert gone["reason"] == "missing_file" and "--verify" in gone["detail"]
+    large = export_pair(row, **given | {"max_pixels": 9 * 12 - 1})
+    assert large["reason"] == "too_many_pixels" and large["detail"].endswith("or give --format cog")
     (tmp_path / "images").write_bytes(b"no folder")
     unwritten = export_pair(row, **given)
     assert unwritten["reason"] == "failed" and unwritten["detail"].startswith("export: StorageError")

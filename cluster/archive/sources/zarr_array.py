@@ -52,6 +52,12 @@ class ZarrSource(Source):
         """Bytes of the pixels that were read so far: zarr does not tell how many it fetched for them."""
         return self._num_bytes
 
+    @property
+    def chunk(self) -> tuple[int, int]:
+        """Numbers of rows and columns that are read at least."""
+        height, width = _without(self.band_axis, self.array.chunks)
+        return height, width
+
     def overview(self, max_side: int) -> SourceImage:
         """Return the image reduced to at most `max_side`; see `Source.overview`."""
         return read_reduced(self, Window(0, 0, self.height, self.width), reduction(self, max_side))
@@ -112,8 +118,7 @@ def open_zarr(url: str, *, max_pixels: int, bands: Sequence[int] | None) -> Zarr
     if array is None:
         return None
     band_axis = _band_axis(array)
-    shape = [side for axis, side in enumerate(array.shape) if axis != band_axis]
-    chunk = [side for axis, side in enumerate(array.chunks) if axis != band_axis]
+    shape, chunk = _without(band_axis, array.shape), _without(band_axis, array.chunks)
     check_pixels(min(chunk[1], shape[1]), min(chunk[0], shape[0]), max_pixels)
     num_bands = 1 if band_axis is None else array.shape[band_axis]
     if bands is None:
@@ -140,6 +145,11 @@ def open_zarr(url: str, *, max_pixels: int, bands: Sequence[int] | None) -> Zarr
         bands=read,
         valid=valid if isinstance(valid, StoredArray) else None,
     )
+
+
+def _without(band_axis: int | None, sides: tuple[int, ...]) -> list[int]:
+    """Return the sides of an array along its rows and its columns."""
+    return [side for axis, side in enumerate(sides) if axis != band_axis]
 
 
 def _band_axis(array: StoredArray) -> int | None:
