@@ -1,8 +1,8 @@
 """The pair index: which infrared and which visible file make a pair.
 
-First in the flow. `build_index` makes an index of two prefixes; `open_index` brings an index, or two
-prefixes, into a database as the tables `pairs` and `unmatched`. A name that makes no pair is listed with
-its reason.
+First in the flow. `build_index` makes an index of two prefixes or of STAC items; `open_index` brings an
+index, or two prefixes, into a database as the tables `pairs` and `unmatched`. A name that makes no pair
+is listed with its reason.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from cluster.archive.config import IndexConfig
 from cluster.archive.matching import NO_PAIR, match_pairs
 from cluster.archive.naming import PART, Naming
 from cluster.archive.no_pairs import counted, no_pairs_message
+from cluster.archive.stac import pairs_of_items
 from cluster.storage import objects, tables, urls
 from cluster.storage.config_urls import with_absolute_urls
 from cluster.storage.tables import Database, quoted
@@ -54,46 +55,56 @@ class IndexReport:
     unmatched_url: str
     """URL of the table of unmatched names."""
     pairs: list[tuple[str, str, str]]
-    """Up to NUM_EXAMPLES pairs from all over the index: pair_id and the paths below both prefixes."""
+    """Up to NUM_EXAMPLES pairs from all over the index: pair_id, and the paths of both files below the
+    prefixes or below the folder of the STAC document."""
     unmatched: dict[str, str]
     """Name and detail of one name that makes no pair, by reason."""
 
 
 def build_index(config: IndexConfig) -> IndexReport:
-    """List both prefixes, match the names, write the index and the table of unmatched names.
+    """Find the pairs, write the index and the table of unmatched names.
 
     Under `--dry-run` nothing is written.
 
     Raises:
-        ValueError: a prefix is not there or cannot be reached, both name the same files, or no name has
-            a partner.
+        ValueError: a prefix or the STAC document is not there or cannot be used, both prefixes name the
+            same files, or there is no pair.
     """
     config = with_absolute_urls(config)
-    pairs, unmatched = _match_prefixes(config.ir_url, config.vis_url, config.naming)
+    schema = SCHEMA
+    if config.stac_url is not None:
+        assert config.ir_asset is not None and config.vis_asset is not None
+        pairs, unmatched, carried = pairs_of_items(config.stac_url, config.ir_asset, config.vis_asset)
+        schema = SCHEMA | carried
+        folders = (config.stac_url.rpartition("/")[0],) * 2
+    else:
+        assert config.ir_url is not None and config.vis_url is not None
+        folders = (config.ir_url, config.vis_url)
+        pairs, unmatched = _match_prefixes(*folders, config.naming)
     unmatched_url = unmatched_table_url(config.output_url)
-    for url, rows, schema in (
+    for url, rows, columns in (
         (unmatched_url, unmatched, UNMATCHED_SCHEMA),
-        (config.output_url, pairs, SCHEMA),
+        (config.output_url, pairs, schema),
     ):
         if not config.dry_run:
-            tables.write_table(url, tables.as_table(rows, schema).to_pandas())
+            tables.write_table(url, tables.as_table(rows, columns).to_pandas())
     by_reason = counted(unmatched)
     return IndexReport(
         num_pairs=len(pairs),
         num_unmatched={reason: count for reason, count, _ in by_reason},
         index_url=config.output_url,
         unmatched_url=unmatched_url,
-        pairs=_examples(pairs, config),
+        pairs=_examples(pairs, folders),
         unmatched={reason: f"{row['pair_id']!r}, {row['detail']}" for reason, _, row in by_reason},
     )
 
 
-def _examples(pairs: list[Row], config: IndexConfig) -> list[tuple[str, str, str]]:
+def _examples(pairs: list[Row], folders: tuple[str, str]) -> list[tuple[str, str, str]]:
     number = min(len(pairs), NUM_EXAMPLES)
     chosen = [pairs[place * len(pairs) // number] for place in range(number)]
     ir, vis = (
-        [urls.path_below(row[side], prefix) or urls.redact_url(row[side]) for row in chosen]
-        for side, prefix in zip(URLS, (config.ir_url, config.vis_url), strict=True)
+        [urls.path_below(row[side], folder) or urls.redact_url(row[side]) for row in chosen]
+        for side, folder in zip(URLS, folders, strict=True)
     )
     return list(zip((row["pair_id"] for row in chosen), ir, vis, strict=True))
 
