@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 import os
 import posixpath
+import sys
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urljoin
@@ -57,7 +58,8 @@ def pairs_of_items(
     Raises:
         ValueError: the document is not there, too large or no such document, or has no pair.
     """
-    items = [_Item(number, fields) for number, fields in enumerate(_read_items(url), 1)]
+    sides = {"ir": ir_asset, "vis": vis_asset}
+    items = [_Item(number, fields, sides.values()) for number, fields in enumerate(_read_items(url), 1)]
     if not items:
         raise ValueError(
             f"--stac {urls.redact_url(url)!r} has no item, expected one a pair: check the search or the "
@@ -71,7 +73,7 @@ def pairs_of_items(
     pairs: list[Row] = []
     unmatched: list[Row] = []
     for pair_id, found in sorted(by_id.items()):
-        row = _index_row(pair_id, found[0], {"ir": ir_asset, "vis": vis_asset}, hrefs)
+        row = _index_row(pair_id, found[0], sides, hrefs)
         if len(found) > 1:
             detail = f"{len(found)} items have this id: remove all but one, or give each its own"
             row = _no_pair(pair_id, "ambiguous", detail, row["ir_url"], row["vis_url"])
@@ -85,22 +87,29 @@ def pairs_of_items(
 
 
 class _Item:
-    """What is read of one item; anything in it may be missing or of another type than STAC says."""
+    """What is kept of one item; anything in it may be missing or of another type than STAC says."""
 
-    def __init__(self, number: int, fields: Any) -> None:
-        """Take an item as it was parsed; `number` counts the document's items from 1."""
+    def __init__(self, number: int, fields: Any, wanted: Iterable[str]) -> None:
+        """Take an item as it was parsed.
+
+        Args:
+            number: number of the item in its document, from 1.
+            fields: the item.
+            wanted: keys of the assets to keep; of the others only the keys are.
+        """
         self.number = number
         fields = fields if isinstance(fields, dict) else {}
-        properties = fields.get("properties")
-        self.properties: Row = properties if isinstance(properties, dict) else {}
         self.id = _text(fields.get("id"))
         self.collection = _text(fields.get("collection"))
+        self.carried = _carried(fields.get("properties"), self.collection)
         assets = fields.get("assets")
-        self.assets: Row = {
+        there: Row = {
             key: asset
             for key, asset in (assets.items() if isinstance(assets, dict) else ())
             if isinstance(asset, dict)  # a table has null where an item lacks an asset of others
         }
+        self.keys = tuple(map(sys.intern, there))
+        self.assets = {key: there[key] for key in wanted if key in there}
 
     def pair_id(self, several: bool) -> str:
         """Return the name of the item's pair; `several` says whether there are several collections."""
@@ -108,16 +117,18 @@ class _Item:
             return f"item {self.number}"
         return f"{self.collection}/{self.id}" if several and self.collection else self.id
 
-    def carried(self) -> Row:
-        """Return the values of the columns CARRIED, None where the item has none."""
-        cover = self.properties.get("eo:cloud_cover")
-        is_number = isinstance(cover, (int, float)) and not isinstance(cover, bool)
-        return {
-            "datetime": _moment(self.properties.get("datetime")),
-            "collection": self.collection or None,
-            "platform": _text(self.properties.get("platform")) or None,
-            "eo:cloud_cover": float(cover) if is_number else None,  # type: ignore[arg-type]
-        }
+
+def _carried(properties: Any, collection: str) -> Row:
+    """Return the values of the columns CARRIED, None where the item has none."""
+    properties = properties if isinstance(properties, dict) else {}
+    cover = properties.get("eo:cloud_cover")
+    is_number = isinstance(cover, (int, float)) and not isinstance(cover, bool)
+    return {
+        "datetime": _moment(properties.get("datetime")),
+        "collection": collection or None,
+        "platform": _text(properties.get("platform")) or None,
+        "eo:cloud_cover": float(cover) if is_number else None,
+    }
 
 
 class _Hrefs:
@@ -176,10 +187,10 @@ def _index_row(pair_id: str, item: _Item, sides: dict[str, str], hrefs: _Hrefs) 
         known = isinstance(size, int) and not isinstance(size, bool) and 0 <= size < 1 << 63
         row |= {f"{side}_url": found[side], f"{side}_size": size if known else -1, f"{side}_etag": ""}
     if missing:
-        problems.append(f"no asset {', '.join(map(repr, missing))}; {_named(item.assets)}")
+        problems.append(f"no asset {', '.join(map(repr, missing))}; {_named(item.keys)}")
     if problems:
         return _no_pair(pair_id, "missing_partner", "; ".join(problems), found["ir"], found["vis"])
-    return row | item.carried()
+    return row | item.carried
 
 
 def _no_pair(pair_id: str, reason: str, detail: str, ir_url: str = "", vis_url: str = "") -> Row:
@@ -187,8 +198,7 @@ def _no_pair(pair_id: str, reason: str, detail: str, ir_url: str = "", vis_url: 
     return {name: as_text(value) for name, value in row.items()}
 
 
-def _named(assets: Iterable[str]) -> str:
-    names = list(assets)
+def _named(names: Sequence[str]) -> str:
     if not names:
         return "the item has no assets"
     more = f" and {len(names) - NUM_NAMES} more" if len(names) > NUM_NAMES else ""
@@ -198,7 +208,7 @@ def _named(assets: Iterable[str]) -> str:
 def _no_pairs_message(
     url: str, ir_asset: str, vis_asset: str, items: list[_Item], unmatched: list[Row]
 ) -> str:
-    counts = Counter(key for item in items for key in item.assets)
+    counts = Counter(key for item in items for key in item.keys)
     assets = ", ".join(f"{key!r} ({count} items)" for key, count in counts.most_common(NUM_NAMES))
     first = unmatched[0]
     return (

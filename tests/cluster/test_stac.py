@@ -22,6 +22,7 @@ from cluster.archive import stac
 from cluster.archive.config import IndexConfig
 from cluster.archive.pair_index import build_index, load_index, unmatched_table_url
 from cluster.archive.stac_item import footprint, stac_item
+from cluster.storage import objects, tables
 from cluster.storage.stac_table import TABLE, item_url, write_items
 
 FUSED_AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -55,7 +56,7 @@ def index(document, ir_asset="nir", vis_asset="visual", suffix="parquet"):
         IndexConfig(stac_url=document, ir_asset=ir_asset, vis_asset=vis_asset, output_url=output)
     )
     pairs, _ = load_index(output)
-    return pairs, pd.read_parquet(unmatched_table_url(output)), report
+    return pairs, tables.read_table(unmatched_table_url(output)), report
 
 
 def fused_item(pair_id="a/b", **changed):
@@ -177,7 +178,7 @@ def test_a_single_item_is_a_document(tmp_path):
         ({}, "no input was given, expected both --ir URL and --vis URL, or --stac FILE"),
         ({"stac_url": "i.json", "ir_asset": "nir"}, "--stac --ir-asset was given, expected both"),
         ({"ir_url": "a"}, "--ir was given, expected both"),
-        ({"stac_url": "i", "ir_asset": "a", "vis_asset": "b", "ignore_case": True}, "on the names of files"),
+        ({"stac_url": "i", "ir_asset": "a", "vis_asset": "b", "ignore_case": True}, "names of files"),
     ],
 )
 def test_an_input_is_two_prefixes_or_a_document_with_two_assets(given, message):
@@ -381,10 +382,22 @@ def test_our_own_items_are_indexed_as_any_others(tmp_path):
     pd.testing.assert_frame_equal(one, found[1:].reset_index(drop=True), check_dtype=False)
 
 
+def test_items_on_an_object_store_are_written_and_indexed_alike(s3):
+    write_items(f"{s3}/out/stac", [fused_item(store_url=f"{s3}/out/fused.zarr")])
+    objects.put_bytes(
+        f"{s3}/in/items.json", json.dumps(item("a", nir="../n.tif", visual="v.tif")).encode()
+    )
+    found, _, _ = index(f"{s3}/in/items.json")
+    assert (found["ir_url"][0], found["vis_url"][0]) == (f"{s3}/n.tif", f"{s3}/in/v.tif")
+    for url in (f"{s3}/out/stac/{TABLE}", item_url(f"{s3}/out/stac", "a/b")):
+        found, _, _ = index(url, "fused", "fused")
+        assert (found["pair_id"][0], found["ir_url"][0]) == ("a/b", f"{s3}/out/fused.zarr/a/b")
+
+
 @pytest.mark.parametrize("package", ["pystac", "shapely"])
 def test_a_missing_package_is_named_with_what_installs_it(package, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ValueError, match=r"STAC items can't be made .*pip install 'dmnet-archive\[stac\]'"):
+    with pytest.raises(ValueError, match=r"items can't be made .*pip install 'dmnet-archive\[stac\]'"):
         fused_item()
 
 
