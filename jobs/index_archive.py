@@ -11,7 +11,10 @@ from cluster.text.job_main import parse_config, run  # noqa: E402
 from cluster.text.plain_text import printable  # noqa: E402
 
 NAME = "index_archive"
-DESCRIPTION = "List an archive's infrared and visible images, and match them into pairs by their names."
+DESCRIPTION = (
+    "List an archive's infrared and visible images, and match them into pairs by their names, or as the "
+    "assets of STAC items."
+)
 
 
 def parse_arguments(arguments: list[str] | None = None) -> IndexConfig:

@@ -43,8 +43,27 @@ class IndexConfig:
     """Configuration of `jobs/index_archive.py`: the parser is made from these fields."""
 
     # fmt: off
-    ir_url: str = option("Folder or s3:// prefix of the infrared images.", "input", metavar="URL")
-    vis_url: str = option("Folder or s3:// prefix of the visible images.", "input", metavar="URL")
+    ir_url: str | None = option(
+        "Folder or s3:// prefix of the infrared images.", "input", default=None, metavar="URL"
+    )
+    vis_url: str | None = option(
+        "Folder or s3:// prefix of the visible images.", "input", default=None, metavar="URL"
+    )
+    stac_url: str | None = option(
+        "STAC items to index in place of --ir and --vis, one pair an item: an ItemCollection (a GeoJSON "
+        "FeatureCollection) or a stac-geoparquet file. The pair_id is the item's id, below its "
+        "collection where there are several.",
+        "STAC", default=None, metavar="FILE",
+    )
+    ir_asset: str | None = option(
+        "Key of the asset of a STAC item that is the infrared image: nir.",
+        "STAC", default=None, metavar="KEY",
+    )
+    vis_asset: str | None = option(
+        "Key of the asset of a STAC item that is the visible image: visual. It may be the same key as "
+        "--ir-asset.",
+        "STAC", default=None, metavar="KEY",
+    )
     ir_bands: str | None = bands_option("infrared")
     vis_bands: str | None = bands_option("visible")
     cameras_url: str | None = option(
@@ -102,7 +121,22 @@ class IndexConfig:
         check_options(self)
         if self.cameras_url is not None:
             check_index_name(self.cameras_url, "--cameras")
-        assert self.naming  # refuses patterns that are none
+        given = {
+            "--ir": self.ir_url, "--vis": self.vis_url, "--stac": self.stac_url,
+            "--ir-asset": self.ir_asset, "--vis-asset": self.vis_asset,
+        }  # fmt: skip
+        names = [name for name, value in given.items() if value is not None]
+        if names not in (["--ir", "--vis"], ["--stac", "--ir-asset", "--vis-asset"]):
+            raise ValueError(
+                f"{' '.join(names) or 'no input'} was given, expected both --ir URL and --vis URL, or "
+                "--stac FILE with --ir-asset KEY and --vis-asset KEY"
+            )
+        naming = self.naming  # refuses patterns that are none
+        if self.stac_url is not None and naming != Naming():
+            raise ValueError(
+                "--stac was given with an option on the names of files, expected none: a pair_id is the "
+                "id of its item"
+            )
         if not self.output_url.endswith((".parquet", ".csv")):
             raise ValueError(
                 f"--output is {self.output_url!r}, expected a name that ends in .parquet or .csv"

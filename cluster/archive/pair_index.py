@@ -1,8 +1,8 @@
 """The pair index: which infrared and which visible file make a pair.
 
-First in the flow. `build_index` makes an index of two prefixes; `open_index` brings an index, or two
-prefixes, into a database as the tables `pairs` and `unmatched`. A name that makes no pair is listed with
-its reason.
+First in the flow. `build_index` makes an index of two prefixes or of STAC items; `open_index` brings an
+index, or two prefixes, into a database as the tables `pairs` and `unmatched`. A name that makes no pair
+is listed with its reason.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from cluster.archive.config import IndexConfig
 from cluster.archive.matching import NO_PAIR, match_pairs
 from cluster.archive.naming import PART, Naming
 from cluster.archive.no_pairs import counted, no_pairs_message
+from cluster.archive.stac import pairs_of_items
 from cluster.storage import objects, tables, urls
 from cluster.storage.config_urls import with_absolute_urls
 from cluster.storage.tables import Database, quoted
@@ -62,7 +63,8 @@ class IndexReport:
     unmatched_url: str
     """URL of the table of unmatched names."""
     pairs: list[tuple[str, str, str]]
-    """Up to NUM_EXAMPLES pairs from all over the index: pair_id and the paths below both prefixes."""
+    """Up to NUM_EXAMPLES pairs from all over the index: pair_id, and the paths of both files below the
+    prefixes or below the folder of the STAC document."""
     unmatched: dict[str, str]
     """Name and detail of one name that makes no pair, by reason."""
     num_unknown_camera: int = 0
@@ -70,22 +72,31 @@ class IndexReport:
 
 
 def build_index(config: IndexConfig) -> IndexReport:
-    """List both prefixes, match the names, write the index and the table of unmatched names.
+    """Find the pairs, write the index and the table of unmatched names.
 
     Under `--dry-run` nothing is written.
 
     Raises:
-        ValueError: a prefix is not there or cannot be reached, both name the same files, or no name has
-            a partner.
+        ValueError: a prefix or the STAC document is not there or cannot be used, both prefixes name the
+            same files, or there is no pair.
     """
     config = with_absolute_urls(config)
     bands = (config.ir_bands or "", config.vis_bands or "")
-    homographies = None if config.cameras_url is None else read_cameras(config.cameras_url)
-    pairs, unmatched = _match_prefixes(config.ir_url, config.vis_url, config.naming, bands)
     schema, num_unknown = SCHEMA, 0
-    if homographies is not None:
+    if config.stac_url is not None:
+        assert config.ir_asset is not None and config.vis_asset is not None
+        pairs, unmatched, carried = pairs_of_items(config.stac_url, config.ir_asset, config.vis_asset)
+        pairs = [row | {"ir_bands": bands[0], "vis_bands": bands[1], "ir_to_vis": ""} for row in pairs]
+        schema = SCHEMA | carried
+        folders = (config.stac_url.rpartition("/")[0],) * 2
+    else:
+        assert config.ir_url is not None and config.vis_url is not None
+        folders = (config.ir_url, config.vis_url)
+        pairs, unmatched = _match_prefixes(*folders, config.naming, bands)
+    if config.cameras_url is not None:
+        homographies = read_cameras(config.cameras_url)
         num_unknown = with_cameras(pairs, config.naming.patterns()[0].names, homographies)
-        schema = SCHEMA | {CAMERA: "str"}
+        schema = schema | {CAMERA: "str"}
     unmatched_url = unmatched_table_url(config.output_url)
     for url, rows, columns in (
         (unmatched_url, unmatched, UNMATCHED_SCHEMA),
@@ -99,18 +110,18 @@ def build_index(config: IndexConfig) -> IndexReport:
         num_unmatched={reason: count for reason, count, _ in by_reason},
         index_url=config.output_url,
         unmatched_url=unmatched_url,
-        pairs=_examples(pairs, config),
+        pairs=_examples(pairs, folders),
         unmatched={reason: f"{row['pair_id']!r}, {row['detail']}" for reason, _, row in by_reason},
         num_unknown_camera=num_unknown,
     )
 
 
-def _examples(pairs: list[Row], config: IndexConfig) -> list[tuple[str, str, str]]:
+def _examples(pairs: list[Row], folders: tuple[str, str]) -> list[tuple[str, str, str]]:
     number = min(len(pairs), NUM_EXAMPLES)
     chosen = [pairs[place * len(pairs) // number] for place in range(number)]
     ir, vis = (
-        [urls.path_below(row[side], prefix) or urls.redact_url(row[side]) for row in chosen]
-        for side, prefix in zip(URLS, (config.ir_url, config.vis_url), strict=True)
+        [urls.path_below(row[side], folder) or urls.redact_url(row[side]) for row in chosen]
+        for side, folder in zip(URLS, folders, strict=True)
     )
     return list(zip((row["pair_id"] for row in chosen), ir, vis, strict=True))
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 REASONS = {
-    "missing_partner": "only one side of the pair was found",
-    "ambiguous": "two files of one side have the pair's name",
-    "bad_name": "the file's name is not UTF-8",
+    "missing_partner": "a side of the pair was not found: no file of the name, or no such STAC asset",
+    "ambiguous": "several files of one side, or several STAC items, have the pair's name",
+    "bad_name": "the file's name is not UTF-8, or the STAC item has no id",
     "missing_file": "the file is not there any more",
     "empty": "the file has no bytes",
     "wrong_type": "the content is not an image of a type that is read",

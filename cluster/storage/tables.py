@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
@@ -161,6 +161,18 @@ class Database:
             shutil.rmtree(self._copies[name])
         self._copies[name] = folder
         return True
+
+    def open_columns(self, name: str, path: str, wanted: Sequence[str]) -> dict[str, str]:
+        """Make a view of those of some columns that a local Parquet file has, and return their types.
+
+        The other columns are not read, so that they may be of any type, as geometry.
+        """
+        source = f"read_parquet({_sql_text(path)})"
+        kinds = self.columns(f"from {source}")
+        found = {column: kinds[column] for column in wanted if column in kinds}
+        columns = ", ".join(map(quoted, found)) or "1"
+        self.run(f"create or replace view {name} as select {columns} from {source}")
+        return found
 
     def close_to_files(self) -> None:
         """Keep every later statement from files, extensions and settings; tables stay, `write` fails.

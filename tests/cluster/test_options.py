@@ -186,6 +186,7 @@ def test_values_of_every_kind_come_through():
         ("export", ["--format", "jpeg", "--quality", "0"], "--quality is 0, expected a number from 1"),
         ("export", ["--where", " "], "--where is empty, expected an SQL condition"),
         ("index_archive", ["--ir-pattern", "x"], "--ir-pattern is 'x', expected the text '{id}'"),
+        ("index_archive", ["--stac", "i.json"], "--ir --vis --stac was given, expected both --ir URL"),
         ("make_sample", ["--pairs", "0"], "--pairs is 0, expected a number from 1"),
     ],
 )
