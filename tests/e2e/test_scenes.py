@@ -38,7 +38,7 @@ def put_geotiff(path, pixels, **place):
     path.parent.mkdir(parents=True, exist_ok=True)
     with rasterio.open(
         path, "w", driver="GTiff", height=bands.shape[1], width=bands.shape[2], count=len(bands),
-        dtype=bands.dtype, tiled=True, blockxsize=64, blockysize=64, **place,
+        dtype=bands.dtype, tiled=True, blockxsize=64, blockysize=64, compress="deflate", **place,
     ) as file:  # fmt: skip
         file.write(bands)
 
@@ -58,8 +58,9 @@ def archive(tmp_path_factory):
     put_geotiff(folder / "ir/map.tif", counts, nodata=0, crs=PLACE["crs"],
                 transform=from_origin(*ORIGIN, 6.0, 6.0))  # fmt: skip
     put_geotiff(folder / "vis/map.tif", vis, **PLACE)
-    broken = (folder / "vis/map.tif").read_bytes()
-    (folder / "vis/broken.tif").write_bytes(broken[:3000] + bytes(9000) + broken[12000:])
+    intact = (folder / "vis/map.tif").read_bytes()
+    damaged = len(intact) // 2
+    (folder / "vis/broken.tif").write_bytes(intact[:damaged] + bytes(3000) + intact[damaged + 3000 :])
     (folder / "ir/broken.tif").write_bytes((folder / "ir/map.tif").read_bytes())
     output = str(folder / "out")
     arguments = ["fuse_archive", *fuse_arguments(str(folder), output), "--window", str(WINDOW)]
