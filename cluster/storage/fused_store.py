@@ -57,16 +57,6 @@ VALID_ATTRIBUTES = {
 }
 
 
-class ManyChunks(urls.StorageError):
-    """An array of several chunks, as a scene has: it is read by windows."""
-
-
-class TooManyPixels(urls.StorageError):
-    """An array with more pixels than are read at once."""
-
-    reason = "too_many_pixels"
-
-
 def escape_pair_id(pair_id: str) -> str:
     """Return the group of a pair below the store: no name leaves it, no two pairs share one.
 
@@ -206,9 +196,7 @@ def read_fused(
 
     Raises:
         FileNotFoundError: there are none.
-        ManyChunks: they are those of a scene.
-        TooManyPixels: the array has more than max_pixels.
-        StorageError: the array is no fused image.
+        StorageError: the array is no fused image, or has more than max_pixels.
     """
     return _read_array(urls.join_url(store_url, zarr_path, "fused"), max_pixels)
 
@@ -232,7 +220,7 @@ def _read_array(url: str, max_pixels: int | None) -> NDArray[np.generic]:
     metadata = objects.read_bytes(urls.join_url(url, "zarr.json"))
     shape = _array_shape(url, metadata)
     if max_pixels is not None and shape[0] * shape[1] > max_pixels:
-        raise TooManyPixels(
+        raise urls.StorageError(
             f"array {urls.redact_url(url)!r} has {shape[0]} x {shape[1]} pixels, expected at "
             f"most {max_pixels}: raise --max-pixels where memory allows"
         )
@@ -308,16 +296,9 @@ def _delete_valid(group_url: str) -> None:
 
 def _array_shape(url: str, metadata: bytes) -> list[int]:
     try:
-        said = json.loads(metadata)
-        shape: list[int] = [int(side) for side in said["shape"]]
-        chunk = [int(side) for side in said["chunk_grid"]["configuration"]["chunk_shape"]]
+        shape: list[int] = [int(side) for side in json.loads(metadata)["shape"]]
     except (ValueError, KeyError, TypeError):
-        shape, chunk = [], []
-    if any(part < whole for part, whole in zip(chunk, shape, strict=False)):
-        raise ManyChunks(
-            f"array {urls.redact_url(url)!r} of the shape {shape} has chunks of {chunk}, expected one "
-            "chunk of the whole image: read it by windows"
-        )
+        shape = []
     if len(shape) not in (2, 3) or any(bands > MAX_BANDS for bands in shape[2:]):
         raise urls.StorageError(
             f"{urls.redact_url(url)!r} has a zarr.json of no (y, x) or (y, x, band) array, expected "
