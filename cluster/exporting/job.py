@@ -125,7 +125,7 @@ def _export(database: Database, config: ExportConfig, store_url: str) -> Iterato
     with ray_session(0):
         with dataset_of(
             database,
-            "select pair_id, zarr_path, file, version from todo order by zarr_path",
+            "select pair_id, zarr_path, height, width, file, version from todo order by zarr_path",
             urls.join_url(config.output_url, "todo"),
             least_per_block=PAIRS_PER_BLOCK,
             num_cpus=1,

@@ -9,9 +9,12 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cluster.archive.encoding import encode_image
 from cluster.archive.reasons import BadImage, explain
-from cluster.archive.sources.image import Pixels
+from cluster.archive.sources.image import check_pixels
 from cluster.archive.sources.zarr_array import FUSED, ZarrSource, open_zarr
 from cluster.storage import fused_store, objects, urls
 
@@ -23,15 +26,17 @@ def export_pair(
 ) -> Row:
     """Write the fused image of one pair as one whole file.
 
-    In:  pair_id, zarr_path, file (path of the image below output_url).
+    In:  pair_id, zarr_path, height and width (int, pixels), file (path of the image below output_url).
     Out: the row plus num_bytes (size of the file), reason and detail (empty where it was written).
     The file is put whole, so the step may run twice. A COG is written by windows, of which no chunk may
     have more than max_pixels; an image of another format is held whole, and may not have more itself.
     """
+    image: ZarrSource | NDArray[np.generic]
     try:
         if image_format == "cog":
-            image: ZarrSource | Pixels = _open(store_url, row["zarr_path"], max_pixels)
+            image = _open(store_url, row["zarr_path"], max_pixels)
         else:
+            check_pixels(row["width"], row["height"], max_pixels)
             image = fused_store.read_fused(store_url, row["zarr_path"], max_pixels=max_pixels)
     except FileNotFoundError:
         detail = "no fused image in the store, expected one: run fuse_archive with --verify, then export"

@@ -50,12 +50,6 @@ OF_OVERVIEW = re.compile(rf".+/{OVERVIEWS}/\d+")
 """Groups that hold a smaller size of a scene."""
 
 
-class TooManyPixels(urls.StorageError):
-    """An array with more pixels than are read at once."""
-
-    reason = "too_many_pixels"
-
-
 def escape_pair_id(pair_id: str) -> str:
     """Return the group of a pair below the store: no name leaves it, no two pairs share one.
 
@@ -195,8 +189,7 @@ def read_fused(
 
     Raises:
         FileNotFoundError: there are none, or a chunk is not there.
-        TooManyPixels: the array has more than max_pixels.
-        StorageError: the array is no fused image.
+        StorageError: the array is no fused image, or has more than max_pixels.
     """
     return _read_image(urls.join_url(store_url, zarr_path, "fused"), max_pixels)
 
@@ -222,7 +215,7 @@ def _read_image(url: str, max_pixels: int | None) -> NDArray[np.generic]:
     metadata = objects.read_bytes(urls.join_url(url, "zarr.json"))
     shape, is_band_first = _array_shape(url, metadata)
     if max_pixels is not None and shape[0] * shape[1] > max_pixels:
-        raise TooManyPixels(
+        raise urls.StorageError(
             f"array {urls.redact_url(url)!r} has {shape[0]} x {shape[1]} pixels, expected at "
             f"most {max_pixels}: raise --max-pixels where memory allows"
         )

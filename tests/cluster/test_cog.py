@@ -14,7 +14,7 @@ from rio_cogeo.cogeo import cog_validate
 from cluster.archive.cog import windows_of, write_cog
 from cluster.archive.sources.zarr_array import open_zarr
 from cluster.exporting.writing import export_pair
-from cluster.storage import fused_store
+from cluster.storage import fused_store, objects
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 SCENE = (3, 1500, 2100)
@@ -79,13 +79,16 @@ def test_a_frame_becomes_a_valid_cog_with_the_same_pixels(tmp_path, dtype, bands
     pixels = ramp((*bands, 330, 700), dtype)
     valid = np.ones(pixels.shape[-2:], np.bool_)
     valid[20:50, 600:] = not has_hole
+    if has_hole and dtype == "float32":  # NaN is no data by itself
+        pixels[..., 300:, 0] = np.nan
     store = str(tmp_path / "fused.zarr")
     stored = np.moveaxis(pixels, 0, -1) if bands else pixels
     fused_store.write_fused(store, "a", stored, {}, valid if has_hole else None)
     path = converted(store, "a", tmp_path / "a.tif")
     with rasterio.open(path) as image:
         np.testing.assert_array_equal(image.read(), pixels.reshape(-1, *valid.shape))
-        np.testing.assert_array_equal(image.read_masks(1) != 0, valid)
+        has_data = valid & np.isfinite(pixels).reshape(-1, *valid.shape).all(axis=0)
+        np.testing.assert_array_equal(image.read_masks(1) != 0, has_data)
         assert image.dtypes[0] == dtype and image.crs is None and image.transform.is_identity
         has_mask = rasterio.enums.MaskFlags.per_dataset in image.mask_flag_enums[0]
         assert has_mask == has_hole
@@ -125,22 +128,17 @@ def test_a_scene_without_a_hole_has_no_mask(tmp_path):
 
 @pytest.fixture
 def scene(tmp_path):
-    """Arguments of the step for a scene of RGB, and its pixels."""
+    """The row of a scene of RGB, and the arguments of the step."""
     pixels, valid = ramp(SCENE), np.ones(SCENE[1:], np.bool_)
     valid[HOLE] = False
     write_scene(tmp_path / "fused.zarr", "a", pixels, valid)
+    row = {"pair_id": "a", "zarr_path": "a", "height": 1500, "width": 2100, "file": "a.tif"}
     given = {"store_url": str(tmp_path / "fused.zarr"), "output_url": str(tmp_path / "images")}
-    return given | {"quality": 0, "max_pixels": 1500 * 2100}, pixels
+    return row, given | {"quality": 0, "max_pixels": 1500 * 2100 - 1}
 
 
-def test_a_scene_is_exported_whole_up_to_a_number_of_pixels_and_by_windows_above(scene, tmp_path):
-    given, pixels = scene
-    row = {"pair_id": "a", "zarr_path": "a", "file": "a.tif"}
-    whole = export_pair(row, **given, image_format="tiff")
-    assert whole["reason"] == ""
-    with rasterio.open(tmp_path / "images/a.tif") as image:
-        np.testing.assert_array_equal(image.read(), pixels)
-    given["max_pixels"] -= 1
+def test_a_scene_of_too_many_pixels_for_other_formats_is_exported_by_windows(scene, tmp_path):
+    row, given = scene
     large = export_pair(row, **given, image_format="tiff")
     assert large["reason"] == "too_many_pixels"
     assert "1500 x 2100" in large["detail"] and large["detail"].endswith("or give --format cog")
@@ -152,23 +150,37 @@ def test_a_scene_is_exported_whole_up_to_a_number_of_pixels_and_by_windows_above
     assert chunk["reason"] == "too_many_pixels" and "cog" not in chunk["detail"]
 
 
-@pytest.mark.parametrize(
-    "lost, image_format", [("fused/c/0/1/2", "png"), ("fused/c/0/1/2", "cog"), ("valid/c/1/0", "cog")]
-)
-def test_a_scene_that_lost_a_chunk_is_no_image_with_a_hole(scene, tmp_path, lost, image_format):
-    given, _ = scene
+def test_a_frame_with_a_hole_is_exported_on_object_storage(s3, tmp_path):
+    pixels, valid = np.moveaxis(ramp((3, 90, 120)), 0, -1), np.ones((90, 120), np.bool_)
+    valid[:, :30] = False
+    fused_store.write_fused(f"{s3}/fused.zarr", "day/a", pixels, {}, valid)
+    row = {"pair_id": "day/a", "zarr_path": "day/a", "height": 90, "width": 120, "file": "day/a.tif"}
+    given = {"store_url": f"{s3}/fused.zarr", "output_url": f"{s3}/images", "quality": 0}
+    done = export_pair(row, **given, image_format="cog", max_pixels=90 * 120)
+    data = objects.read_bytes(f"{s3}/images/day/a.tif")
+    assert done["reason"] == "" and done["num_bytes"] == len(data)
+    (tmp_path / "a.tif").write_bytes(data)
+    assert cog_validate(str(tmp_path / "a.tif"), strict=True) == (True, [], [])
+    with rasterio.open(tmp_path / "a.tif") as image:
+        np.testing.assert_array_equal(image.read(), np.moveaxis(pixels, -1, 0))
+        np.testing.assert_array_equal(image.read_masks(1) != 0, valid)
+    objects.delete(f"{s3}/fused.zarr/day/a/fused/c/0/0/0")
+    lost = export_pair(row, **given, image_format="cog", max_pixels=90 * 120)
+    assert lost["reason"] == "missing_file"
+
+
+@pytest.mark.parametrize("lost", ["fused/c/0/1/2", "valid/c/1/0"])
+def test_a_scene_that_lost_a_chunk_is_no_image_with_a_hole(scene, tmp_path, lost):
+    row, given = scene
     (tmp_path / "fused.zarr/a" / lost).unlink()
-    row = {"pair_id": "a", "zarr_path": "a", "file": "a"}
-    done = export_pair(row, **given, image_format=image_format)
-    assert done["reason"] == "missing_file"
-    assert image_format == "png" or "fused: 1 chunks of the array" in done["detail"]
+    done = export_pair(row, **given, image_format="cog")
+    assert done["reason"] == "missing_file" and "fused: 1 chunks of the array" in done["detail"]
     assert not (tmp_path / "images").exists()
 
 
 @pytest.mark.parametrize("left", ["a thousand bytes", "one byte less"])
 def test_a_disk_that_is_full_leaves_no_file(scene, tmp_path, left):
-    given, _ = scene
-    row = {"pair_id": "a", "zarr_path": "a", "file": "a.tif"}
+    row, given = scene
     size = export_pair(row, **given, image_format="cog")["num_bytes"]
     (tmp_path / "images/a.tif").unlink()
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
