@@ -50,7 +50,6 @@ def create_scene(store_url: str, zarr_path: str, layout: SceneLayout) -> None:
     """
     group_url = urls.join_url(store_url, zarr_path)
     encoded = scene_objects(layout, {})
-    objects.delete(urls.join_url(group_url, LAST[0]))
     if objects.exists(urls.join_url(group_url, LAST[1])):
         pair_files.put_group(group_url, {})  # other pairs may lie below it
     for key in LAST:
