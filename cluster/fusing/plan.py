@@ -148,6 +148,9 @@ def check_fingerprint(
 def mark_lost(database: Database, store_url: str) -> tuple[int, int]:
     """Give the status `lost` to fused rows of `latest` whose pixels are not complete in the store.
 
+    A pair is complete where the store has its metadata and a chunk for each of its windows, of which
+    `latest` knows the number (column num_windows).
+
     Returns:
         How many pairs are complete in the store, and how many are lost.
     """

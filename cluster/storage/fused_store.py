@@ -220,7 +220,7 @@ def _read_image(url: str, max_pixels: int | None) -> NDArray[np.generic]:
             f"most {max_pixels}: raise --max-pixels where memory allows"
         )
     values = read_array(url, metadata)
-    return np.moveaxis(values, 0, 2) if is_band_first else values
+    return np.ascontiguousarray(np.moveaxis(values, 0, 2)) if is_band_first else values
 
 
 def _add_chunk(

@@ -109,7 +109,9 @@ def _images(layout: SceneLayout) -> tuple[_Image, _Image]:
 
 
 def _add_images(group: zarr.Group, layout: SceneLayout) -> None:
-    mapped = {"grid_mapping": SPATIAL_REF} if layout.is_georeferenced else {}
+    # `coordinates` too, or xarray takes `spatial_ref` for an image unless it is told decode_coords="all".
+    names = ("grid_mapping", "coordinates") if layout.is_georeferenced else ()
+    mapped = dict.fromkeys(names, SPATIAL_REF)
     for image in _images(layout):
         add_array(
             group, image.name, image.shape, image.dtype, chunks=image.chunks,

@@ -50,7 +50,6 @@ def create_scene(store_url: str, zarr_path: str, layout: SceneLayout) -> None:
     """
     group_url = urls.join_url(store_url, zarr_path)
     encoded = scene_objects(layout, {})
-    objects.delete(urls.join_url(group_url, LAST[0]))
     if objects.exists(urls.join_url(group_url, LAST[1])):
         pair_files.put_group(group_url, {})  # other pairs may lie below it
     for key in LAST:
@@ -150,8 +149,8 @@ def write_overviews(store_url: str, zarr_path: str, layout: SceneLayout) -> int:
     """Write every overview, each from the next larger size, and return the bytes stored.
 
     A pixel is the mean of those of the four below it that stand for data, rounded (half to even) for
-    whole numbers. Where none does, it stands for no data, and has the value of the first of them. The
-    memory needed is that of some ten windows.
+    whole numbers. Where none does, it stands for no data, and has the value of the first of them. Four
+    windows are read at a time, so that the memory needed does not grow with the scene.
 
     Raises:
         FileNotFoundError: a window of the scene is not stored.
