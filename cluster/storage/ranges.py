@@ -217,11 +217,6 @@ def _info(url: str) -> dict[str, Any]:
     info: dict[str, Any] = guarded(url, lambda store: store.info(url))
     if info.get("type") == "directory":
         raise FileNotFoundError(f"{redact_url(url)!r} is a folder")
-    if info.get("size") is None:
-        raise StorageError(
-            f"{redact_url(url)!r} is of a server that tells no size, expected one that serves ranges: "
-            "copy the file to a folder or to an object store"
-        )
     return info
 
 
@@ -326,14 +321,18 @@ class _OtherReader:
         try:
             self.start = guarded(url, lambda store: store.cat_file(url, 0, first_bytes))
         except StorageError:
-            if int(_info(url)["size"]):  # of an empty file, a range may be refused
+            if _told(url).get("size") != 0:  # of an empty file, a range may be refused
                 raise
         self.size = len(self.start)
-        if self.size == first_bytes:  # else the file is shorter, or the store knows no ranges
-            info = _info(url)
-            self.start = b""  # its version is not known
-            self.size, self.etag = int(info["size"]), _etag(info)
-            self._version = _version(info)
+        if self.size != first_bytes:  # the whole file: it is shorter, or the store knows no ranges
+            return
+        info = _told(url)
+        if info.get("size") is None:  # of a server that tells none
+            self.start = guarded(url, lambda store: store.cat_file(url))
+            self.size = len(self.start)
+            return
+        self.start = b""  # its version is not known
+        self.size, self.etag, self._version = int(info["size"]), _etag(info), _version(info)
 
     def fetch(self, ranges: Sequence[Range]) -> list[bytes]:
         try:
@@ -349,6 +348,14 @@ class _OtherReader:
 
     def close(self) -> None:
         pass
+
+
+def _told(url: str) -> dict[str, Any]:
+    """Return what a store tells of a file; nothing where it tells nothing, as some web servers."""
+    try:
+        return _info(url)
+    except (FileNotFoundError, StorageError):
+        return {}
 
 
 def _version(info: dict[str, Any]) -> list[str]:

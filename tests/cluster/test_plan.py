@@ -50,6 +50,15 @@ def test_a_changed_source_another_fingerprint_and_a_lost_file_are_done_again(ben
     assert todo(bench, "a") == ["a"]
 
 
+@pytest.mark.parametrize("column", ["ir_bands", "vis_bands", "ir_to_vis"])
+def test_other_bands_or_another_homography_of_the_same_bytes_are_fused_again(bench, column):
+    bench.put_ledger(ledger_row("a"), ledger_row("b"))
+    assert todo(bench, "a", "b", **{column: ["4", ""]}) == ["a"]
+    assert make_plan(bench).num_to_compare == 0
+    assert todo(bench, "a", "b", etag="2") == ["a", "b"]
+    assert make_plan(bench).num_to_compare == 2
+
+
 def test_done_rows_of_pairs_to_fuse_are_revoked_and_no_others(bench):
     bench.put_ledger(ledger_row("a"))
     assert todo(bench, "a", "b", etag="2") == ["a", "b"]

@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cluster.archive.pair import BadPair, read_images
+from cluster.archive.pair import read_images
+from cluster.archive.reasons import BadPair
+from cluster.archive.sources.source import digest_of
 from cluster.fusing.steps import write
 from cluster.fusing.steps.attempts import MAX_ATTEMPTS, AttemptCounts
+from cluster.fusing.steps.compare import compare_bytes
 from cluster.fusing.steps.fuse import FuseWindows
 from cluster.fusing.steps.read import Opening, read_window
 from cluster.fusing.steps.write import write_window
@@ -94,6 +97,15 @@ def test_reading_and_writing_import_no_pytorch(modules, absent):
     assert not absent & set(done.stdout.split())
 
 
+def test_plain_frames_are_read_without_gdal(row):
+    program = (
+        "import sys; from cluster.archive.pair import read_images; "
+        f"read_images({row!r}, max_pixels=10_000); print(*sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert not {"rasterio", "zarr", "torch"} & set(done.stdout.split())
+
+
 def test_an_image_that_cannot_be_read_is_named_and_the_bytes_before_it_are_counted(row, tmp_path):
     images = read_images(row, max_pixels=40 * 56)
     np.testing.assert_array_equal(images.ir.pixels, IR)
@@ -108,6 +120,24 @@ def test_an_image_that_cannot_be_read_is_named_and_the_bytes_before_it_are_count
         read = read_window(broken, opening=replace(OPENING, max_pixels=40 * 56))
         assert (read["reason"], read["read_bytes"]) == ("missing_file", counted)
         assert read["detail"].startswith(f"{side}: ")
+
+
+def test_a_pair_of_two_sizes_is_fused_on_the_visible_grid(row, fuse_windows, tmp_path):
+    row["ir_url"] = put(tmp_path, "small.png", IR[::2, ::2].copy())
+    read = read_window(row, max_pixels=10_000, resample=True)
+    assert (read["grid"], read["ir_shape"], read["reason"]) == ("scale", "40 56", "")
+    (fused,) = fuse_windows.fuse_rows([read])
+    done = write_window(fused, store_url=str(tmp_path / "s"), fingerprint="F")
+    assert (done["status"], done["grid"], done["height"]) == ("fused", "scale", 40)
+    assert read_window(row, max_pixels=10_000)["grid"] == ""
+
+
+def test_bytes_are_compared_by_their_digests_and_never_without_one(row):
+    read = read_window(row, max_pixels=10_000)
+    known = row | {name: read[name] for name in ("ir_digest", "vis_digest")}
+    assert compare_bytes(known) == {"pair_id": "night/1", "same": True}
+    assert not compare_bytes(known | {"vis_digest": digest_of(b"others")})["same"]
+    assert not compare_bytes(known | {"ir_digest": ""})["same"]
 
 
 def test_a_colour_image_without_colour_is_stored_as_grey(row, fuse_windows, tmp_path):

@@ -82,7 +82,7 @@ def open_source(
             with open_geotiff(file, max_pixels=max_pixels, bands=bands, digest=digest) as source:
                 yield source
         else:
-            yield _decoded(file, max_pixels, bands, temperatures)
+            yield _decoded(file, max_pixels, bands, temperatures, digest)
 
 
 def _needs_gdal(file: RangeFile, max_pixels: int, bands: Sequence[int] | None) -> bool:
@@ -99,7 +99,7 @@ def _needs_gdal(file: RangeFile, max_pixels: int, bands: Sequence[int] | None) -
 
 
 def _decoded(
-    file: RangeFile, max_pixels: int, bands: Sequence[int] | None, temperatures: bool
+    file: RangeFile, max_pixels: int, bands: Sequence[int] | None, temperatures: bool, digest: str
 ) -> DecodedSource:
     data = file.keep_whole()
     image = decode_image(data, max_pixels=max_pixels, temperatures=temperatures)
@@ -117,7 +117,7 @@ def _decoded(
         dtype=image.pixels.dtype.name,
         is_colour=image.pixels.ndim == 3,
         etag=file.etag,
-        digest=digest_of(data),
+        digest=digest or digest_of(data),
         note=image.note,
         image=image,
         file_bytes=len(data),
