@@ -4,8 +4,8 @@
     python benchmarks/scene.py run scene/
 
 `make` writes a georeferenced pair: an RGB GeoTIFF of some side x side pixels, no multiple of anything,
-and an infrared one of 16 bits at a third of its resolution, both tiled and without overviews, and with a part
-without data. It also writes frames of 1280 x 1024 pixels of the same kind of ground.
+and an infrared one of 16 bits at a third of its resolution, both tiled and without overviews, and with a
+part without data. It also writes frames of 1280 x 1024 pixels of the same kind of ground.
 
 `run` fuses the frames and then the scene, and prints for both the seconds a megapixel, and for the scene
 the most memory that each kind of process held (proportional set size: memory shared with others counts

@@ -124,16 +124,16 @@ def test_an_image_that_cannot_be_read_is_named_and_the_bytes_before_it_are_count
 
 def test_a_pair_of_two_sizes_is_fused_on_the_visible_grid(row, fuse_windows, tmp_path):
     row["ir_url"] = put(tmp_path, "small.png", IR[::2, ::2].copy())
-    read = read_window(row, max_pixels=10_000, resample=True)
+    read = read_window(row, opening=replace(OPENING, resample=True))
     assert (read["grid"], read["ir_shape"], read["reason"]) == ("scale", "40 56", "")
     (fused,) = fuse_windows.fuse_rows([read])
-    done = write_window(fused, store_url=str(tmp_path / "s"), fingerprint="F")
+    done = write_window(fused, **write_options(tmp_path / "s"))
     assert (done["status"], done["grid"], done["height"]) == ("fused", "scale", 40)
-    assert read_window(row, max_pixels=10_000)["grid"] == ""
+    assert read_window(row, opening=OPENING)["grid"] == ""
 
 
 def test_bytes_are_compared_by_their_digests_and_never_without_one(row):
-    read = read_window(row, max_pixels=10_000)
+    read = read_window(row, opening=OPENING)
     known = row | {name: read[name] for name in ("ir_digest", "vis_digest")}
     assert compare_bytes(known) == {"pair_id": "night/1", "same": True}
     assert not compare_bytes(known | {"vis_digest": digest_of(b"others")})["same"]
