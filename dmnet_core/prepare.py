@@ -9,7 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dmnet_core.color import rgb_to_chroma, rgb_to_y
-from dmnet_core.ranges import Mask, check_range_policy, dilated, find_border, to_unit, value_range
+from dmnet_core.ranges import (
+    Mask,
+    around_border,
+    check_range_policy,
+    find_border,
+    to_unit,
+    value_range,
+)
 
 MIN_SIDE = 8
 COLOURS = ("auto", "ir", "vis", "none")
@@ -104,14 +111,14 @@ class PreparedPair:
 
     def cropped(self, rows: slice, columns: slice) -> PreparedPair:
         """Return the pair's pixels of these rows and columns, without a copy."""
-        masks = ("ir_valid", "vis_valid")
+        at = rows, columns
         return replace(
             self,
-            **{
-                name: None if image is None else image[rows, columns]
-                for name in ("ir", "vis", "chroma", *masks)
-                for image in [getattr(self, name)]
-            },
+            ir=self.ir[at],
+            vis=self.vis[at],
+            chroma=None if self.chroma is None else self.chroma[at],
+            ir_valid=None if self.ir_valid is None else self.ir_valid[at],
+            vis_valid=None if self.vis_valid is None else self.vis_valid[at],
         )
 
 
@@ -166,6 +173,8 @@ class Side:
     """(H, W), False where the image has no data; None where it has data everywhere."""
     border: Mask | None = None
     """(H, W), True on the border without data that was found; None where there is none."""
+    around: Mask | None = None
+    """(H, W), True on the border and where pixels of an overview may be mixed with it."""
 
     @cached_property
     def luminance(self) -> Float:
@@ -255,8 +264,10 @@ def read_side(
     """
     image = without_channel(image)
     valid = finite_pixels(image, valid)
+    around = None
     if (border := find_border(image, valid, margin)) is not None:
-        valid = both(valid, ~dilated(border, margin))
+        around = around_border(image, border, valid, margin)
+        valid = both(valid, ~around)
     if valid is not None and not valid.any():
         raise NoFinitePixels(
             f"{side} has no pixel with data, expected finite numbers that the file does not declare as "
@@ -271,7 +282,7 @@ def read_side(
             f"{side} has values from {low} to {high}, of which the range {limits[0]:g} to {limits[1]:g} "
             "leaves one grey level, expected a range that they lie in: give the side another range"
         )
-    return Side(unit, limits, valid, border)
+    return Side(unit, limits, valid, border, around)
 
 
 def both(one: Mask | None, other: Mask | None) -> Mask | None:

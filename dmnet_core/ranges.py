@@ -118,6 +118,30 @@ def dilated(mask: Mask, margin: int) -> Mask:
     return mask
 
 
+def around_border(
+    image: NDArray[np.generic], border: Mask, valid: Mask | None, margin: int
+) -> Mask:
+    """Return a border with the pixels of an overview that may be mixed with it, (H, W).
+
+    These are the pixels up to `margin` from it, and what a border leaves that is thinner than a pixel of
+    the overview: pixels outside the percentiles of all others, connected to the image's edge.
+
+    Args:
+        image: (H, W) or (H, W, C) overview.
+        border: (H, W), what `find_border` returned for this margin.
+        valid: (H, W), False where there are no data for another reason; None where there is none.
+        margin: distance in pixels; 0 for an image that is no overview, whose border this returns.
+    """
+    if margin == 0:
+        return border
+    values: NDArray[Any] = image.reshape(*image.shape[:2], -1)
+    others = ~dilated(border, margin) if valid is None else valid & ~dilated(border, margin)
+    low, high = np.percentile(values[others], PERCENTILES)
+    outside = ((values < low) | (values > high)).all(axis=2)
+    mixed = _connected_to_edge(border | (outside if valid is None else outside & valid))
+    return dilated(border | mixed, margin)
+
+
 def _is_outside(value: Any, sign: int, others: NDArray[Any]) -> bool:
     """Return whether a value is below (sign 1) or above (sign -1) other pixels' percentiles by a gap."""
     if not others.size:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from dmnet_core.prepare import (
     DEFAULT,
+    Float,
     PreparedPair,
     Reading,
     Side,
@@ -28,25 +29,12 @@ from dmnet_core.prepare import (
     read_side,
     without_channel,
 )
-from dmnet_core.ranges import Mask, dilated, to_unit
+from dmnet_core.ranges import Mask, to_unit
 
 OVERVIEW = 1024
 """Longer side of the overviews that a scene is read by, in pixels, at most."""
-SCENE_SHARE = 1.25
-"""Windows' worth of pixels above which an image is a scene."""
 MIXED = 1
 """Distance, in pixels of an overview, to which its pixels may be mixed with a border without data."""
-
-
-def is_scene(height: int, width: int, window: int) -> bool:
-    """Return whether an image is a scene, fused by windows, and not a frame, fused whole.
-
-    Args:
-        height: height of the image, in pixels.
-        width: width of the image, in pixels.
-        window: side of a window without its halo, in pixels.
-    """
-    return height * width > SCENE_SHARE * window**2
 
 
 @dataclass(frozen=True)
@@ -60,7 +48,8 @@ class SideReading:
     border_values: tuple[float, ...] = ()
     """Source values of a border without data, one or two; none where there is no border."""
     border: Mask | None = None
-    """(h, w) of the overview, True on the border; None where there is none."""
+    """(h, w) of the overview, True on the border and where pixels may be mixed with it; None where there
+    is none."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +71,7 @@ class SceneReading:
 
 
 def overview_step(height: int, width: int) -> int:
-    """Return by which whole number a scene is to be reduced: its overview is at most OVERVIEW pixels long."""
+    """Return by which whole number a scene is to be reduced, to OVERVIEW pixels a side at most."""
     return -(-max(height, width) // OVERVIEW)
 
 
@@ -112,7 +101,8 @@ def overview_of(
         return columns
 
     if valid is None:
-        counts = np.multiply.outer(*(np.diff(side, append=n) for side, n in zip(sides, image.shape)))
+        heights, widths = (np.diff([*side, n]) for side, n in zip(sides, image.shape[:2], strict=True))
+        counts = np.multiply.outer(heights, widths).astype(np.float64)
         total = sums(image)
     else:
         counts = sums(valid)
@@ -140,7 +130,7 @@ def read_scene(
         ir: (h, w), (h, w, 1) or (h, w, 3) overview in the type of the source, as of `overview_of`.
         vis: the same height and width, with one or three channels too.
         reading: how source values are mapped to [0, 1], and whose colour is kept.
-        ir_valid: (h, w), False where the infrared overview has no data; None where it has data everywhere.
+        ir_valid: (h, w), False where the infrared overview has no data; None where it has it everywhere.
         vis_valid: the same of the visible overview.
         height: height of the scene, in pixels.
         width: width of the scene, in pixels.
@@ -153,16 +143,11 @@ def read_scene(
     check_images(ir, vis)
     check_size(height, width)
     step = _step(ir.shape[:2], height, width)
-    sides = (
-        read_side(ir, "infrared", reading.ir_range, ir_valid, MIXED),
-        read_side(vis, "visible", reading.vis_range, vis_valid, MIXED),
-    )
-    check_overlap(sides[0].valid, sides[1].valid)
-    # pixels without data may have any colour
-    known = (side.unit if side.valid is None else side.unit[side.valid][None] for side in sides)
-    colour = colour_side(*known, reading.colour)
-    found = (_reading(side, image) for side, image in zip(sides, (ir, vis), strict=True))
-    return SceneReading(height, width, step, *found, colour)
+    one = read_side(ir, "infrared", reading.ir_range, ir_valid, MIXED)
+    other = read_side(vis, "visible", reading.vis_range, vis_valid, MIXED)
+    check_overlap(one.valid, other.valid)
+    colour = colour_side(_with_data(one), _with_data(other), reading.colour)
+    return SceneReading(height, width, step, _reading(one, ir), _reading(other, vis), colour)
 
 
 def _step(shape: tuple[int, ...], height: int, width: int) -> int:
@@ -178,12 +163,17 @@ def _step(shape: tuple[int, ...], height: int, width: int) -> int:
     return step
 
 
+def _with_data(side: Side) -> Float:
+    """Return the pixels with data, (1, N) or (1, N, 3), since others may have any colour."""
+    return side.unit if side.valid is None else side.unit[side.valid][None]
+
+
 def _reading(side: Side, overview: NDArray[np.generic]) -> SideReading:
     if side.border is None:
         return SideReading(side.limits, float(side.fill))
     values = np.unique(overview[side.border])
     return SideReading(
-        side.limits, float(side.fill), tuple(float(value) for value in values), side.border
+        side.limits, float(side.fill), tuple(float(value) for value in values), side.around
     )
 
 
@@ -205,10 +195,9 @@ def prepare_overview(
         vis_valid: the same of the visible overview.
     """
     check_images(ir, vis)
-    ir_near, vis_near = _near(reading.ir), _near(reading.vis)
     return joined(
-        _side(ir, reading.ir, ir_valid, ir_near),
-        _side(vis, reading.vis, vis_valid, vis_near),
+        _side(ir, reading.ir, ir_valid, reading.ir.border),
+        _side(vis, reading.vis, vis_valid, reading.vis.border),
         (np.float32(reading.ir.fill), np.float32(reading.vis.fill)),
         reading.colour,
     )
@@ -226,8 +215,8 @@ def prepare_window(
 ) -> PreparedPair:
     """Convert a window of a scene to luminance in [0, 1] and chroma, as `prepare_pair` does a whole pair.
 
-    A pixel belongs to a border without data where it has the border's value and lies within the
-    overview's border, or within one pixel of the overview from it. A window may be without any data.
+    A pixel belongs to a border without data where it has the border's value and lies where the overview
+    has the border or may be mixed with it. A window may be without any data.
 
     Args:
         ir: (h, w), (h, w, 1) or (h, w, 3) source values of the window.
@@ -255,13 +244,12 @@ def prepare_window(
     at = np.ix_(np.arange(y, y + height) // step, np.arange(x, x + width) // step)
 
     def side(image: NDArray[np.generic], reading: SideReading, valid: Mask | None) -> Side:
-        near = _near(reading)
-        if near is None:
+        if reading.border is None:
             return _side(image, reading, valid, None)
         border = np.zeros((height, width), bool)
         for value in reading.border_values:
             border |= (image.reshape(height, width, -1) == value).all(axis=2)
-        return _side(image, reading, valid, border & near[at])
+        return _side(image, reading, valid, border & reading.border[at])
 
     return joined(
         side(ir, scene_reading.ir, ir_valid),
@@ -269,11 +257,6 @@ def prepare_window(
         (np.float32(scene_reading.ir.fill), np.float32(scene_reading.vis.fill)),
         scene_reading.colour,
     )
-
-
-def _near(reading: SideReading) -> Mask | None:
-    """Return the overview's border with all pixels that may be mixed with it, (h, w)."""
-    return None if reading.border is None else dilated(reading.border, MIXED)
 
 
 def _side(

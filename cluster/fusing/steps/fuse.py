@@ -157,8 +157,9 @@ class FuseWindows:
         return _without_sources(row) | done | {"fuse_s": time.perf_counter() - start}
 
     def _survey(self, row: Row) -> Row:
-        options = {"seed": self.seed, "precision": self.precision}
-        found = survey_scene(self.model, row, self.opening, self.reading, **options)
+        found = survey_scene(
+            self.model, row, self.opening, self.reading, seed=self.seed, precision=self.precision
+        )
         limits = (*found.reading.ir.limits, *found.reading.vis.limits)
         return _unscored(None, None) | {
             "survey": found.to_bytes(),

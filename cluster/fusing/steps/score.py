@@ -127,9 +127,11 @@ def _put_sums(row: Row, opening: Opening, store_url: str, statistics_url: str) -
         rows.stop - rows.start, columns.stop - columns.start,
     )  # fmt: skip
     images = (part.ir, part.vis, fused_luminance(pixels))
-    levels = [to_levels(torch.from_numpy(np.ascontiguousarray(image))[None, None]) for image in images]
+    ir, vis, fused = (
+        to_levels(torch.from_numpy(np.ascontiguousarray(image))[None, None]) for image in images
+    )
     valid = None if part.valid is None else torch.from_numpy(part.valid)[None, None]
-    data = pack_statistics(fusion_statistics(*levels, window, valid))
+    data = pack_statistics(fusion_statistics(ir, vis, fused, window, valid))
     objects.put_bytes(urls.join_url(_sums_url(statistics_url, row), f"{row['window']}.npz"), data)
     return len(data)
 

@@ -15,10 +15,11 @@ from cluster.fusing.steps.rows import Row, unpack_image, unpack_mask
 from cluster.storage import objects
 from dmnet_core.inference import finish
 from dmnet_core.model import DMNet
-from dmnet_core.prepare import PreparedPair, Reading, cropped
+from dmnet_core.prepare import PreparedPair, Reading
 from dmnet_core.reading import OVERVIEW, SceneReading, prepare_overview, prepare_window, read_scene
-from dmnet_core.scene import SceneSurvey, fuse_window
-from dmnet_core.survey import plan_samples, shrink, survey
+from dmnet_core.scene import core_pair, fuse_window
+from dmnet_core.scene_survey import SceneSurvey
+from dmnet_core.survey import plan_samples, survey
 from dmnet_core.window import Window, window_at
 
 
@@ -59,10 +60,7 @@ def survey_scene(
             width=width,
         )  # fmt: skip
         small = prepare_overview(ir.pixels, vis.pixels, frozen, ir_valid=ir.valid, vis_valid=vis.valid)
-        seen = None if small.valid is None else shrink(small.valid.astype(np.float32)) >= 0.5
-        samples = plan_samples(
-            model.config, shrink(small.ir), shrink(small.vis), height, width, seen
-        )
+        samples = plan_samples(model.config, small.ir, small.vis, height, width, small.valid)
         parts = [read_part(pair, frozen, sample.window) for sample in samples]
     statistics = survey(
         model,
@@ -99,9 +97,9 @@ def fuse_part(
         SourceImage(unpack_image(row, side), unpack_mask(row, f"{side}_valid")) for side in ("ir", "vis")
     )
     pair = prepare_part(found.reading, ir, vis, window)
-    core = cropped(pair, window)
-    if core.valid is not None and not (core.ir_valid.any() or core.vis_valid.any()):
-        luminance = np.zeros(core.ir.shape, np.float32)  # finish makes it 0 in any case
+    core = core_pair(pair, window)
+    if not _has_data(core):
+        luminance = np.zeros(core.ir.shape, np.float32)
     else:
         luminance = fuse_window(
             model, pair.ir, pair.vis, window, found.statistics, pair_id=str(row["pair_id"]), seed=seed,
@@ -109,6 +107,12 @@ def fuse_part(
         )  # fmt: skip
     valid = np.ones(core.ir.shape, bool) if core.valid is None else core.valid
     return finish(luminance, core, output_dtype), valid
+
+
+def _has_data(pair: PreparedPair) -> bool:
+    """Return whether a side of a pair has data anywhere."""
+    masks = (pair.ir_valid, pair.vis_valid)
+    return any(mask is None or bool(mask.any()) for mask in masks)
 
 
 def read_part(pair: OpenPair, reading: SceneReading, window: Window) -> PreparedPair:
