@@ -14,13 +14,13 @@ from dmnet_core.prepare import (
     prepare_pair,
 )
 from dmnet_core.reading import (
-    is_scene,
     overview_of,
     overview_step,
     prepare_overview,
     prepare_window,
     read_scene,
 )
+from dmnet_core.window import is_scene
 
 HEIGHT, WIDTH, STEP = 190, 243, 4
 ROWS, COLUMNS = np.mgrid[:HEIGHT, :WIDTH]
