@@ -4,30 +4,25 @@ import copy
 import json
 import math
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet
 import pystac
 import pytest
 import rasterio
 import shapely
 from rasterio.crs import CRS
 from rasterio.warp import transform as to_crs
-from stac_geoparquet.arrow import parse_stac_items_to_arrow, stac_table_to_items, to_parquet
+from stac_geoparquet.arrow import parse_stac_items_to_arrow, to_parquet
 
 from cluster.archive import stac
 from cluster.archive.config import IndexConfig
 from cluster.archive.pair_index import build_index, load_index, unmatched_table_url
-from cluster.archive.stac_item import footprint, stac_item
+from cluster.archive.stac_item import footprint
 from cluster.storage import objects, tables
-from cluster.storage.stac_table import TABLE, item_url, write_items
-
-FUSED_AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
-UTM = CRS.from_epsg(32632).to_wkt()
-SQUARE = (10.0, 0.0, 500_000.0, 0.0, -10.0, 5_000_000.0)
+from cluster.storage.stac_table import TABLE, item_url, update_items
+from tests.cluster.stac_items import SQUARE, UTM, fused_item
 
 
 def item(name, *, collection="summer", when="2020-05-01T10:00:00Z", properties=None, **hrefs):
@@ -57,17 +52,6 @@ def index(document, ir_asset="nir", vis_asset="visual", suffix="parquet"):
     )
     pairs, _ = load_index(output)
     return pairs, tables.read_table(unmatched_table_url(output)), report
-
-
-def fused_item(pair_id="a/b", **changed):
-    given = {
-        "zarr_path": pair_id, "store_url": "/out/fused.zarr", "crs_wkt": UTM, "crs_code": "EPSG:32632",
-        "transform": SQUARE, "height": 100, "width": 100, "num_bands": 3, "dtype": "uint8",
-        "valid_share": 0.75, "ir_url": "s3://b/ir.tif", "vis_url": "s3://b/vis.tif",
-        "moment": "2020-05-01T10:00:00Z", "fused_at": FUSED_AT, "metrics": {"SF": 1.5, "VIF": math.nan},
-        "fingerprint": "f00d",
-    }  # fmt: skip
-    return stac_item(pair_id, **(given | changed))
 
 
 def test_an_item_collection_and_its_geoparquet_give_the_same_index(tmp_path):
@@ -312,7 +296,7 @@ def test_an_item_says_where_the_image_is_and_what_it_was_made_of():
 
 
 def test_a_crs_without_a_code_is_given_as_wkt2():
-    properties = fused_item(crs_code=None)["properties"]
+    properties = fused_item(crs=UTM)["properties"]
     assert properties["proj:code"] is None and properties["proj:wkt2"].startswith("PROJCRS[")
 
 
@@ -332,48 +316,10 @@ def test_no_secret_of_a_url_is_in_an_item():
     assert made["assets"]["fused"]["href"] == "s3://b/fused.zarr/a/b"
 
 
-def test_items_are_stored_one_by_one_and_in_a_table_that_is_equal(tmp_path, monkeypatch):
-    monkeypatch.setattr("cluster.storage.stac_table.CHUNK_ITEMS", 2)  # so that chunks are joined
-    items = [fused_item(f"n/{number}", metrics={"SF": float(number)}) for number in range(5)]
-    items[4]["properties"]["dmnet:SF"] = None
-    items[4]["geometry"], items[4]["bbox"] = footprint(
-        CRS.from_epsg(32660).to_wkt(), (10.0, 0, 800_000, 0, -10, 2e6), 1000, 5000
-    )
-    url = f"{tmp_path}/stac"
-    assert write_items(url, iter(copy.deepcopy(items))) == 5
-    for made in items:
-        stored = json.loads(Path(item_url(url, made["id"])).read_text())
-        assert stored == json.loads(json.dumps(made))
-    table = pyarrow.parquet.read_table(f"{url}/{TABLE}")
-    found = {read["id"]: read for read in stac_table_to_items(table)}
-    assert found.keys() == {made["id"] for made in items}
-    for made in items:
-        read = pystac.Item.from_dict(found[made["id"]])
-        shown = {name: value for name, value in made["properties"].items() if value is not None}
-        for name in ("datetime", "created"):  # the table has microseconds
-            shown[name] = shown[name].replace("Z", ".000000Z")
-        assert {name: read.properties[name] for name in shown} == shown
-        assert shapely.equals(
-            shapely.geometry.shape(read.geometry), shapely.geometry.shape(made["geometry"])
-        )
-        assert read.assets["fused"].href == made["assets"]["fused"]["href"]
-
-
-def test_a_run_without_items_leaves_no_table_of_an_earlier_one(tmp_path):
-    assert write_items(f"{tmp_path}/stac", [fused_item()]) == 1
-    assert write_items(f"{tmp_path}/stac", []) == 0
-    assert not (tmp_path / "stac" / TABLE).exists()
-
-
-def test_no_pair_id_makes_a_folder_of_another_item_or_of_the_table(tmp_path):
-    names = ["a", "a.json/b", "items.parquet/c"]
-    assert write_items(f"{tmp_path}/stac", [fused_item(name) for name in names]) == 3
-    assert (tmp_path / "stac" / "a%2Ejson" / "b.json").is_file()
-
-
 def test_our_own_items_are_indexed_as_any_others(tmp_path):
     url = f"{tmp_path}/stac"
-    write_items(url, [fused_item(name, store_url=f"{tmp_path}/fused.zarr") for name in ("a", "n/b")])
+    made = [fused_item(name, store_url=f"{tmp_path}/fused.zarr") for name in ("a", "n/b")]
+    update_items(url, made, dropped={})
     found, left_out, _ = index(f"{url}/{TABLE}", "fused", "fused")
     assert list(found["pair_id"]) == ["a", "n/b"] and left_out.empty
     assert list(found["ir_url"]) == [f"{tmp_path}/fused.zarr/a", f"{tmp_path}/fused.zarr/n/b"]
@@ -383,7 +329,7 @@ def test_our_own_items_are_indexed_as_any_others(tmp_path):
 
 
 def test_items_on_an_object_store_are_written_and_indexed_alike(s3):
-    write_items(f"{s3}/out/stac", [fused_item(store_url=f"{s3}/out/fused.zarr")])
+    update_items(f"{s3}/out/stac", [fused_item(store_url=f"{s3}/out/fused.zarr")], dropped={})
     objects.put_bytes(
         f"{s3}/in/items.json", json.dumps(item("a", nir="../n.tif", visual="v.tif")).encode()
     )
@@ -401,21 +347,14 @@ def test_a_missing_package_is_named_with_what_installs_it(package, monkeypatch):
         fused_item()
 
 
-def test_a_missing_package_for_the_table_is_named(tmp_path, monkeypatch):
-    made = fused_item()
-    monkeypatch.setitem(sys.modules, "stac_geoparquet.arrow", None)
-    with pytest.raises(ValueError, match=r"can't be written .*pip install 'dmnet-archive\[stac\]'"):
-        write_items(str(tmp_path), [made])
-
-
 def test_real_scenes_are_indexed_by_their_items_and_lie_where_their_files_say(shared_data, tmp_path):
     folder = shared_data / "naip_rgbn"
     items = []
     for path in sorted((folder / "vis").glob("*.tif")):
         with rasterio.open(path) as file:
             made = fused_item(
-                path.stem, crs_wkt=file.crs.to_wkt(), transform=tuple(file.transform)[:6],
-                height=file.height, width=file.width, crs_code=file.crs.to_string(),
+                path.stem, crs=file.crs.to_string(), transform=tuple(file.transform)[:6],
+                height=file.height, width=file.width,
             )  # fmt: skip
             bounds = rasterio.warp.transform_bounds(file.crs, "EPSG:4326", *file.bounds)
         np.testing.assert_allclose(made["bbox"], bounds, atol=1e-6)  # a tenth of a metre

@@ -7,7 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import rasterio
 from PIL import Image
+from rasterio.crs import CRS
 
 from cluster.archive.pair import read_images
 from cluster.archive.reasons import BadPair
@@ -25,6 +27,7 @@ from dmnet_core.metrics import METRICS
 from dmnet_core.prepare import Reading
 
 RANDOM = np.random.default_rng(0)
+LAMBERT = "+proj=lcc +lat_1=41 +lat_2=45 +lat_0=43 +lon_0=7 +datum=WGS84"
 OPENING = Opening(max_pixels=10_000, window=1024, halo=32)
 IR = RANDOM.integers(0, 256, (40, 56), dtype=np.uint8)
 VIS = RANDOM.integers(0, 256, (40, 56, 3), dtype=np.uint8)
@@ -81,6 +84,7 @@ def test_a_pair_is_fused_as_the_function_on_arrays_does(row, fuse_windows, tmp_p
     expected = fuse(load_checkpoint().model, IR, VIS, pair_id="night/1")
     np.testing.assert_array_equal(fused_store.read_fused(str(tmp_path / "s"), "night/1"), expected)
     assert "fused" not in done and "ir" not in done  # no pixels reach the driver
+    assert done["crs"] == done["transform"] == ""
 
 
 @pytest.mark.parametrize(
@@ -130,6 +134,24 @@ def test_a_pair_of_two_sizes_is_fused_on_the_visible_grid(row, fuse_windows, tmp
     done = write_window(fused, **write_options(tmp_path / "s"))
     assert (done["status"], done["grid"], done["height"]) == ("fused", "scale", 40)
     assert read_window(row, opening=OPENING)["grid"] == ""
+
+
+@pytest.mark.parametrize(("crs", "recorded"), [("EPSG:32610", "EPSG:32610"), (LAMBERT, "PROJCS[")])
+def test_the_row_of_a_frame_says_where_it_lies_by_code_or_else_by_wkt(
+    row, crs, recorded, fuse_windows, tmp_path
+):
+    place = {"crs": CRS.from_string(crs), "transform": rasterio.Affine(30, 0, 5e5, 0, -30, 4_100_000)}
+    for side, pixels in (("ir", IR[None]), ("vis", np.moveaxis(VIS, 2, 0))):
+        row[f"{side}_url"] = str(tmp_path / f"{side}.tif")
+        with rasterio.open(
+            row[f"{side}_url"], "w", driver="GTiff", height=40, width=56, count=len(pixels),
+            dtype="uint8", **place,
+        ) as file:  # fmt: skip
+            file.write(pixels)
+    (done,) = run([row], fuse_windows, tmp_path / "s")
+    assert done["status"] == "fused" and done["crs"].startswith(recorded) and "crs_code" not in done
+    assert CRS.from_string(done["crs"]) == place["crs"]
+    assert done["transform"] == "30.0 0.0 500000.0 0.0 -30.0 4100000.0"
 
 
 def test_bytes_are_compared_by_their_digests_and_never_without_one(row):

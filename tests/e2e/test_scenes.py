@@ -1,12 +1,16 @@
 """Images of more than a window through the whole job: by windows, resumed, scored, opened by others."""
 
+import json
+
 import numpy as np
 import pytest
 import rasterio
 import torch
 import xarray
 from rasterio.transform import from_origin
+from rasterio.warp import transform_bounds
 
+from cluster.archive.sources.open import open_source
 from cluster.fusing.ledger import COLUMNS
 from cluster.storage import fused_store, objects, tables, urls
 from dmnet_core.inference import fused_luminance
@@ -128,6 +132,28 @@ def test_a_scene_is_opened_by_gis(archive):
         assert image.crs.to_epsg() == 32632 and image.transform == PLACE["transform"]
         assert image.shape == (240, 300) and image.count == 3
         np.testing.assert_array_equal(image.read(2), scene["fused"].values[1])
+
+
+def test_a_pair_on_the_earth_has_a_stac_item_by_which_it_is_found(archive, tmp_path):
+    folder, output, *_ = archive
+    found, of_map = metrics_of(output), read_parquet(f"{output}/ledger").query("pair_id == 'map'")
+    assert found["crs"].to_dict() == {"day/000": "", "map": "EPSG:32632", "plain": ""}
+    assert found.loc["map", "transform"] == "2.0 0.0 500000.0 0.0 -2.0 5000000.0"
+    assert set(of_map.query("window > 0")["crs"]) == {""} and len(of_map) > 12
+    west, south, east, north = json.loads(objects.read_bytes(f"{output}/stac/map.json"))["bbox"]
+    bounds = (ORIGIN[0], ORIGIN[1] - 480, ORIGIN[0] + 600, ORIGIN[1])
+    expected = transform_bounds(PLACE["crs"], "EPSG:4326", *bounds)
+    assert (west, south, east, north) == pytest.approx(expected, abs=1e-6)  # a tenth of a metre
+    index = str(tmp_path / "index.parquet")
+    table = ["--stac", f"{output}/stac/items.parquet"]
+    job = run_job(
+        "index_archive", *table, "--ir-asset", "fused", "--vis-asset", "fused", "--output", index
+    )
+    assert job.returncode == 0, job.stderr
+    indexed = tables.read_table(index)
+    assert list(indexed["pair_id"]) == ["map"]
+    with open_source(indexed["vis_url"][0], max_pixels=10**6) as source:
+        assert (source.height, source.width) == (240, 300) and source.transform == PLACE["transform"][:6]
 
 
 def test_a_run_that_ended_half_way_does_only_the_windows_that_are_left(archive, tmp_path):
