@@ -7,7 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import rasterio
 from PIL import Image
+from rasterio.transform import from_origin
 
 from cluster.archive.pair import read_images
 from cluster.archive.reasons import BadPair
@@ -130,6 +132,25 @@ def test_a_pair_of_two_sizes_is_fused_on_the_visible_grid(row, fuse_windows, tmp
     done = write_window(fused, **write_options(tmp_path / "s"))
     assert (done["status"], done["grid"], done["height"]) == ("fused", "scale", 40)
     assert read_window(row, opening=OPENING)["grid"] == ""
+
+
+def test_a_frame_on_the_earth_has_its_smaller_sizes(row, fuse_windows, tmp_path):
+    place = {"crs": "EPSG:32632", "transform": from_origin(500_000.0, 5_000_000.0, 2.0, 2.0)}
+    bands = RANDOM.integers(0, 256, (3, 16, 520), dtype=np.uint8)
+    for side, number in (("ir", 1), ("vis", 3)):
+        row[f"{side}_url"] = str(tmp_path / f"{side}.tif")
+        with rasterio.open(
+            row[f"{side}_url"], "w", driver="GTiff", height=16, width=520, count=number, dtype="uint8",
+            **place,
+        ) as file:  # fmt: skip
+            file.write(bands[:number])
+    store = str(tmp_path / "s")
+    (done,) = run([row], fuse_windows, store)
+    assert (done["status"], done["num_windows"]) == ("fused", 1)
+    whole = fused_store.read_fused(store, "night/1").astype(float)
+    half = fused_store.read_fused(store, "night/1/overviews/2")
+    np.testing.assert_allclose(half, whole.reshape(8, 2, 260, 2, 3).mean(axis=(1, 3)), atol=0.5)
+    assert fused_store.read_valid(store, "night/1/overviews/2").all()
 
 
 def test_bytes_are_compared_by_their_digests_and_never_without_one(row):
