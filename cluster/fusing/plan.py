@@ -220,8 +220,9 @@ def make_plan(
     # A pair of RETRIED has no pixels, so nothing of it can come to be trusted again.
     database.run(
         "create or replace table to_revoke as from latest where status = 'lost' "
-        "or (status in ('fused', 'rejected') and pair_id in (select pair_id from pairs join todo "
-        f"using (__row)) and pair_id not in (select pair_id from current where reason in {RETRIED}))"
+        "or (status in ('fused', 'surveyed', 'rejected') and pair_id in (select pair_id from pairs "
+        "semi join todo using (__row) anti join surveyed using (__row)) "
+        f"and pair_id not in (select pair_id from current where reason in {RETRIED}))"
     )
     return _counted(database, digest, limit)
 

@@ -92,6 +92,17 @@ def test_an_output_that_turned_to_other_settings_and_back_trusts_no_row_that_was
     assert todo(bench, "a", "b", digest="G") == ["a", "b"]
 
 
+def test_a_survey_is_revoked_before_another_takes_its_place(bench):
+    ledger = bench.put_ledger(ledger_row("a", "surveyed"), ledger_row("b", "surveyed"))
+    assert todo(bench, "a", "b") == bench.names("surveyed") == ["a", "b"]
+    assert bench.names("to_revoke") == []
+    assert todo(bench, "a", "b", digest="G", limit=1) == ["a"]
+    assert bench.names("to_revoke") == ["a"]
+    ledger.mark(bench.database, "to_revoke", "replacing")  # and here the run with G is killed
+    ledger.load(bench.database, None)
+    assert todo(bench, "a", "b") == ["a", "b"] and bench.names("surveyed") == ["b"]
+
+
 def test_rejected_pairs_are_tried_again_only_where_asked(bench):
     bench.put_ledger(ledger_row("a"), ledger_row("b", "rejected", "crashed"))
     assert todo(bench, "a", "b") == []

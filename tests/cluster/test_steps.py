@@ -10,6 +10,7 @@ import pytest
 import rasterio
 from PIL import Image
 from rasterio.crs import CRS
+from rasterio.transform import from_origin
 
 from cluster.archive.pair import read_images
 from cluster.archive.reasons import BadPair
@@ -39,6 +40,19 @@ def put(folder, name, pixels):
     url = str(folder / name)
     objects.put_bytes(url, buffer.getvalue())
     return url
+
+
+def put_geotiffs(folder, bands, place):
+    """Write the first of three bands as the infrared image and all as the visible one; return the URLs."""
+    row = {}
+    for side, number in (("ir", 1), ("vis", 3)):
+        row[f"{side}_url"] = str(folder / f"{side}.tif")
+        with rasterio.open(
+            row[f"{side}_url"], "w", driver="GTiff", height=bands.shape[1], width=bands.shape[2],
+            count=number, dtype="uint8", **place,
+        ) as file:  # fmt: skip
+            file.write(bands[:number])
+    return row
 
 
 @pytest.fixture
@@ -140,18 +154,24 @@ def test_a_pair_of_two_sizes_is_fused_on_the_visible_grid(row, fuse_windows, tmp
 def test_the_row_of_a_frame_says_where_it_lies_by_code_or_else_by_wkt(
     row, crs, recorded, fuse_windows, tmp_path
 ):
-    place = {"crs": CRS.from_string(crs), "transform": rasterio.Affine(30, 0, 5e5, 0, -30, 4_100_000)}
-    for side, pixels in (("ir", IR[None]), ("vis", np.moveaxis(VIS, 2, 0))):
-        row[f"{side}_url"] = str(tmp_path / f"{side}.tif")
-        with rasterio.open(
-            row[f"{side}_url"], "w", driver="GTiff", height=40, width=56, count=len(pixels),
-            dtype="uint8", **place,
-        ) as file:  # fmt: skip
-            file.write(pixels)
-    (done,) = run([row], fuse_windows, tmp_path / "s")
+    place = {"crs": CRS.from_string(crs), "transform": from_origin(5e5, 4.1e6, 30, 30)}
+    sides = put_geotiffs(tmp_path, np.moveaxis(VIS, 2, 0), place)
+    (done,) = run([row | sides], fuse_windows, tmp_path / "s")
     assert done["status"] == "fused" and done["crs"].startswith(recorded) and "crs_code" not in done
     assert CRS.from_string(done["crs"]) == place["crs"]
     assert done["transform"] == "30.0 0.0 500000.0 0.0 -30.0 4100000.0"
+
+
+def test_a_frame_on_the_earth_has_its_smaller_sizes(row, fuse_windows, tmp_path):
+    place = {"crs": "EPSG:32632", "transform": from_origin(500_000.0, 5_000_000.0, 2.0, 2.0)}
+    sides = put_geotiffs(tmp_path, RANDOM.integers(0, 256, (3, 16, 520), dtype=np.uint8), place)
+    store = str(tmp_path / "s")
+    (done,) = run([row | sides], fuse_windows, store)
+    assert (done["status"], done["num_windows"]) == ("fused", 1)
+    whole = fused_store.read_fused(store, "night/1").astype(float)
+    half = fused_store.read_fused(store, "night/1/overviews/2")
+    np.testing.assert_allclose(half, whole.reshape(8, 2, 260, 2, 3).mean(axis=(1, 3)), atol=0.5)
+    assert fused_store.read_valid(store, "night/1/overviews/2").all()
 
 
 def test_bytes_are_compared_by_their_digests_and_never_without_one(row):

@@ -139,5 +139,6 @@ def _store(row: Row, store_url: str, statistics_url: str, fingerprint: str, wind
     layout = layout_of(row, max(pixels.shape[:2]))
     scene_store.create_scene(store_url, path, layout)
     written = scene_store.write_scene_window(store_url, path, layout, 0, 0, pixels, valid)
+    written += scene_store.write_overviews(store_url, path, layout)
     scene_store.finish_scene(store_url, path, layout, attributes_of(row, fingerprint))
     return written
