@@ -43,7 +43,7 @@ def put(folder, name, pixels):
 
 
 def put_geotiffs(folder, bands, place):
-    """Write the first of three bands as the infrared image and all as the visible one; return the URLs."""
+    """Write the first of three bands as the infrared image and all as the visible one; return URLs."""
     row = {}
     for side, number in (("ir", 1), ("vis", 3)):
         row[f"{side}_url"] = str(folder / f"{side}.tif")
