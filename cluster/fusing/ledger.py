@@ -18,8 +18,9 @@ is killed:
 
 A pair has the window 0, and the windows of a scene are numbered from 1 on: `scenes.py` says how a scene
 gets to its end. Of a pair only `fused` and `rejected` count as done. `replacing` takes back a done row,
-or a survey's, whose pair a run is about to fuse again: without it, a run that dies after the new pixels and before their
-row would leave an old row that counts once more where the sources, or the settings, change back.
+or a survey's, whose pair a run is about to fuse again: without it, a run that dies after the new pixels
+and before their row would leave an old row that counts once more where the sources, or the settings,
+change back.
 """
 
 from __future__ import annotations
