@@ -37,7 +37,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from cluster.archive.grid import Grid  # noqa: E402
 from cluster.archive.pair import OpenPair  # noqa: E402
 from cluster.archive.sources.image import SourceImage  # noqa: E402
-from cluster.archive.sources.source import DecodedSource  # noqa: E402
+from cluster.archive.sources.source import decoded  # noqa: E402
 from cluster.fusing import job  # noqa: E402
 from cluster.fusing.config import FuseConfig  # noqa: E402
 from cluster.fusing.ledger import Ledger  # noqa: E402
@@ -54,10 +54,7 @@ PIXELS = np.zeros((16, 16), np.uint8)
 
 def read_trivially(row, **options):
     """Do read_window's work without files: this replaces what it calls, in the worker alone."""
-    source = DecodedSource(
-        url="", height=PIXELS.shape[0], width=PIXELS.shape[1], num_bands=1, dtype="uint8",
-        is_colour=False, image=SourceImage(PIXELS),
-    )  # fmt: skip
+    source = decoded(SourceImage(PIXELS), "")
     pair = OpenPair(Grid(source, source, "identity", None))
     read.open_pair = lambda row, **options: nullcontext(pair)
     return read.read_window(row, **options)

@@ -24,6 +24,8 @@ from pathlib import Path
 # Threads that spin while they wait make each other many times slower where a machine has other work.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# A thread of Ray Data that outlives a job must not connect this process to Ray again.
+os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
 
 import pytest  # noqa: E402
 

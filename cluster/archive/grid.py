@@ -21,7 +21,7 @@ from cluster.archive.mapping import Mapping, Numbers, Projective, between_maps, 
 from cluster.archive.reasons import BadImage, BadPair
 from cluster.archive.resampling import read_at
 from cluster.archive.sources.image import SourceImage
-from cluster.archive.sources.source import Source, Window, read_in_blocks, reduction
+from cluster.archive.sources.source import Source, Window, decoded, read_in_blocks, reduction
 
 ASPECT_TOLERANCE = 0.01
 """Largest relative difference of the shapes, width / height, of two images that show the same."""
@@ -45,8 +45,8 @@ class Grid:
     """How the two come together: identity, georeferenced, homography or scale."""
     mapping: Mapping | None
     """From visible to infrared pixels; None where they are the same."""
-    step: int = 1
-    """Whole number by which the infrared image is reduced first, where its pixels are that much finer."""
+    scale: float = 1.0
+    """Infrared pixels along one visible pixel, about."""
 
     @property
     def height(self) -> int:
@@ -87,7 +87,7 @@ class Grid:
         """Return the whole of both sides, infrared first, reduced by one whole number.
 
         No side of the visible image is longer than `max_side` then. Pixels are means of those with
-        data. An infrared image that lies otherwise is warped whole, block by block.
+        data. An infrared image that lies otherwise is reduced to about that size first, then warped.
 
         Raises:
             BadPair: a side can't be read, whatever the error was.
@@ -96,15 +96,26 @@ class Grid:
             if self.mapping is None:
                 ir = self.ir.overview(max_side)
             else:
-                whole = Window(0, 0, self.height, self.width)
-                step = reduction(self.vis, max_side)
-                ir = read_in_blocks(self._warped, whole, BLOCK_SIDE, step)
+                ir = self._warped_overview(self.mapping, reduction(self.vis, max_side))
         with self._side("vis"):
             return ir, self.vis.overview(max_side)
 
     def _warped(self, window: Window) -> SourceImage:
+        """Return infrared pixels; where these are finer than the visible ones, means of them."""
         assert self.mapping is not None
-        return read_at(self.ir, *self.mapping.centres(window), self.step)
+        return read_at(self.ir, *self.mapping.centres(window), max(1, int(self.scale + 1e-6)))
+
+    def _warped_overview(self, mapping: Mapping, step: int) -> SourceImage:
+        """Return the infrared image at the middles of blocks of step x step visible pixels."""
+        longest = -(-max(self.ir.height, self.ir.width) // max(1, int(self.scale * step + 1e-6)))
+        reduced = reduction(self.ir, longest)
+        source = decoded(self.ir.overview(longest), self.ir.url)
+        rows, columns = (
+            np.minimum(np.arange(0, length, step) + step / 2, (np.arange(0, length, step) + length) / 2)
+            for length in (self.height, self.width)
+        )
+        x, y = mapping.points(*np.meshgrid(columns, rows))
+        return read_at(source, x / reduced, y / reduced, 1)
 
     @contextmanager
     def _side(self, side: str) -> Iterator[None]:
@@ -155,7 +166,7 @@ def make_grid(
     x, y = _common_points(mapping, ir, vis)
     if not x.size:
         raise _no_overlap(kind)
-    return Grid(ir, vis, kind, mapping, max(1, int(_scale(mapping, x, y) + 1e-6)))
+    return Grid(ir, vis, kind, mapping, _scale(mapping, x, y))
 
 
 def _is_same_place(mapping: Mapping, vis: Source) -> bool:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cluster.storage import urls
+from cluster.storage.stac_table import PackagesMissing
 from cluster.text.plain_text import one_line
 
 ASSET = "fused"
@@ -29,8 +30,7 @@ def stac_item(
     *,
     zarr_path: str,
     store_url: str,
-    crs_wkt: str,
-    crs_code: str | None,
+    crs: str,
     transform: Sequence[float],
     height: int,
     width: int,
@@ -50,8 +50,7 @@ def stac_item(
         pair_id: id of the item.
         zarr_path: group of the pair below the store.
         store_url: URL of the store fused.zarr, as readers of the item reach it.
-        crs_wkt: coordinate reference system as WKT of any version.
-        crs_code: authority and code of it, as EPSG:32632; None or empty where it has none.
+        crs: coordinate reference system as a code like EPSG:32632, or as WKT of any version.
         transform: (a, b, c, d, e, f) of `Source.transform`.
         height: rows of the fused image.
         width: columns of the fused image.
@@ -68,18 +67,19 @@ def stac_item(
         fingerprint: fingerprint that the pair was fused under.
 
     Raises:
-        ValueError: the image has no place on the earth by that CRS and transform, or the packages for
-            STAC are not installed.
+        ValueError: the image has no place on the earth by that CRS and transform.
+        PackagesMissing: the packages for STAC are not installed.
     """
     try:
         import pystac
         from pystac.extensions.projection import ProjectionExtension
     except ImportError as error:
-        raise missing_packages(error) from error
+        raise PackagesMissing(error) from error
 
-    geometry, bbox = footprint(crs_wkt, transform, height, width)
+    geometry, bbox = footprint(crs, transform, height, width)
     taken = as_moment(moment)
     measured = {**metrics, "valid_share": valid_share}
+    is_code = crs.startswith("EPSG:")
     item = pystac.Item(
         id=pair_id,
         geometry=geometry,
@@ -94,8 +94,8 @@ def stac_item(
         },
     )
     ProjectionExtension.ext(item, add_if_missing=True).apply(
-        code=crs_code or None,
-        wkt2=None if crs_code else _wkt2(crs_wkt),
+        code=crs if is_code else None,
+        wkt2=None if is_code else _wkt2(crs),
         shape=[height, width],
         transform=[float(number) for number in transform],
     )
@@ -116,7 +116,7 @@ def stac_item(
 
 
 def footprint(
-    crs_wkt: str, transform: Sequence[float], height: int, width: int
+    crs: str, transform: Sequence[float], height: int, width: int
 ) -> tuple[dict[str, Any], list[float]]:
     """Return where an image lies, in longitude and latitude of WGS 84, and the box around it.
 
@@ -124,7 +124,7 @@ def footprint(
     longitude in the west to a smaller one in the east, as GeoJSON has it.
 
     Args:
-        crs_wkt: coordinate reference system as WKT.
+        crs: coordinate reference system as a code like EPSG:32632, or as WKT.
         transform: (a, b, c, d, e, f) of `Source.transform`.
         height: rows of the image.
         width: columns of the image.
@@ -134,15 +134,15 @@ def footprint(
         south, east, north, all in degrees.
 
     Raises:
-        ValueError: the image has no place on the earth by that CRS and transform, or the packages for
-            STAC are not installed.
+        ValueError: the image has no place on the earth by that CRS and transform.
+        PackagesMissing: the packages for STAC are not installed.
     """
     try:
         import shapely
         from shapely.affinity import affine_transform
         from shapely.geometry import mapping, shape
     except ImportError as error:
-        raise missing_packages(error) from error
+        raise PackagesMissing(error) from error
     from rasterio.crs import CRS
     from rasterio.warp import transform_geom
 
@@ -154,8 +154,8 @@ def footprint(
         pixels = shapely.segmentize(shapely.box(0, 0, width, height), max(height, width) / SEGMENTS)
         on_map = mapping(affine_transform(pixels, [a, b, d, e, c, f]))
         try:
-            crs = CRS.from_wkt(crs_wkt)
-            place = shape(transform_geom(crs, "EPSG:4326", on_map, antimeridian_cutting=True))
+            known = CRS.from_string(crs)
+            place = shape(transform_geom(known, "EPSG:4326", on_map, antimeridian_cutting=True))
         except Exception as error:  # GDAL's errors share no base
             problem = one_line(error)[:200]
     if not (all(map(math.isfinite, place.bounds)) and place.area):
@@ -189,15 +189,10 @@ def as_moment(value: datetime | str | None) -> datetime | None:
             return None
     if not isinstance(value, datetime) or value != value:
         return None
-    return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
-
-
-def missing_packages(error: ImportError) -> ValueError:
-    """Return what to tell where the packages for STAC are not installed."""
-    return ValueError(
-        f"STAC items can't be made ({error}), expected the packages for STAC: "
-        "pip install 'dmnet-archive[stac]'"
-    )
+    try:
+        return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+    except OverflowError:  # in the first or the last hours that Python knows
+        return None
 
 
 def _box(place: Any) -> list[float]:
@@ -210,10 +205,10 @@ def _box(place: Any) -> list[float]:
     return [west, south, east, north]
 
 
-def _wkt2(crs_wkt: str) -> str:
+def _wkt2(wkt: str) -> str:
     from rasterio.crs import CRS
 
-    return str(CRS.from_wkt(crs_wkt).to_wkt(version="WKT2_2019"))
+    return str(CRS.from_wkt(wkt).to_wkt(version="WKT2_2019"))
 
 
 def _number(value: float | None) -> float | None:

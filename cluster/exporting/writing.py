@@ -76,8 +76,8 @@ def _open(store_url: str, zarr_path: str, max_pixels: int) -> ZarrSource:
         if array and (missing := array.num_missing()):
             raise BadImage(
                 "missing_file",
-                f"{missing} chunks of the array {array.url.rpartition('/')[2]!r} are not in the store, "
-                "expected all: run fuse_archive with --verify, then export",
+                f"the array {array.url.rpartition('/')[2]!r} lacks {missing} of its chunks, expected "
+                "all in the store: run fuse_archive with --verify, then export",
             )
     return source
 

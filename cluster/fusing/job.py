@@ -1,7 +1,7 @@
 """The main job: index, plan, three steps on Ray Data, ledger, tables.
 
     open_index, Ledger.load -> make_plan -> read_window -> FuseWindows -> write_window -> Ledger.append
-                                                                      -> write_tables -> write_record
+                                                       -> write_tables -> write_items -> write_record
 
 Scenes, which are larger than a window, are surveyed on this way, and then go on by windows: see
 `_Run.fuse` and scenes.py. All of it under the lease on the output, which one run holds at a time.
@@ -21,6 +21,7 @@ from cluster.archive.sources import radiometric
 from cluster.fusing import report, scenes
 from cluster.fusing.config import FuseConfig
 from cluster.fusing.estimate import describe_actor_memory, estimate
+from cluster.fusing.items import write_items
 from cluster.fusing.lease import Lease, LeaseLost
 from cluster.fusing.ledger import Ledger
 from cluster.fusing.output import Output
@@ -32,6 +33,7 @@ from cluster.fusing.summary import Summary, judge, summarise
 from cluster.runtime.address import check_cluster
 from cluster.storage import fused_store, objects, urls
 from cluster.storage.config_urls import with_absolute_urls
+from cluster.storage.stac_table import table_url
 from cluster.storage.tables import Database
 from cluster.text.plain_text import one_line
 from cluster.text.run_log import RunLog
@@ -294,10 +296,11 @@ class _Run:
                 self.log.say("rejected", **{name: row[name] for name in REJECTED_FIELDS})
 
     def write_results(self) -> None:
-        """Write tables and preview; runs over partitions leave that to one over everything."""
+        """Write tables, items and preview; runs over partitions leave that to one over everything."""
         if self.config.partition:
             return
         write_tables(self.database, self.output)
+        write_items(self.database, self.output, self.log)
         if self.has_new_pixels or not objects.exists(self.output.preview):
             write_preview(self.database, self.output, self.config)
 
@@ -311,8 +314,10 @@ class _Run:
     def say_summary(self, summary: Summary) -> None:
         """Say how the run ended and where its results are."""
         written = {"fused": self.output.store} if self.config.partition else self.output.urls()
-        if "preview" in written and not objects.exists(self.output.preview):
-            del written["preview"]  # there is none of pairs that were all rejected
+        made_of = {"preview": self.output.preview, "stac": table_url(self.output.stac)}
+        for name, url in made_of.items():  # there is no preview without a fused pair
+            if name in written and not objects.exists(url):
+                del written[name]
         means = metric_means(self.database)
         report.say_summary(self.log, summary, means, written, time.monotonic() - self.start)
 

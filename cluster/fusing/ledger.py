@@ -54,6 +54,8 @@ COLUMNS = {
     "vis_digest": "str",
     "zarr_path": "str",
     "grid": "str",
+    "crs": "str",
+    "transform": "str",
     "height": "int64",
     "width": "int64",
     "bands": "int64",
@@ -70,7 +72,8 @@ COLUMNS = {
     "run_id": "str",
     "recorded_at": "float64",
 }
-"""Every column and its type; sizes unknown to the index are -1, etags unknown to it are empty."""
+"""Every column and its type; sizes unknown to the index are -1, etags unknown to it are empty. Rows
+of window 0 have `crs` and `transform` of a pair that lies on the earth: see `ledger_place`."""
 PLANNED = (
     *SOURCE, "status", "reason", "fingerprint", "zarr_path", "num_windows", "written_bytes",
     "recorded_at",

@@ -36,11 +36,16 @@ SESSION_PATH_BYTES = 72
 
 
 @contextmanager
-def closed_to_others() -> Iterator[None]:
-    """Set what makes a Ray that is started within listen on loopback and ask for a token."""
+def closed_to_others(**inherited: str) -> Iterator[None]:
+    """Set what makes a Ray that is started within listen on loopback and ask for a token.
+
+    Args:
+        inherited: further environment variables of that Ray's processes.
+    """
     settings = {LOOPBACK_SWITCH: "0", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": LOCAL_TOKEN}
     settings |= {"RAY_enable_metrics_collection": "0", "RAY_API_SERVER_ADDRESS": NO_SERVER}
     settings |= dict.fromkeys(("AUTOSCALER_METRIC_PORT", "DASHBOARD_METRIC_PORT"), NO_PORT)
+    settings |= inherited
     before = {name: os.environ.pop(name, None) for name in (*settings, "RAY_AUTH_TOKEN_PATH")}
     os.environ |= settings
     # Read from the environment when Ray was imported: for this process, too late to be set there.

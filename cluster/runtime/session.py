@@ -50,13 +50,15 @@ def ray_session(actor_cpus: float) -> Iterator[float]:
         ValueError: RAY_ADDRESS names no cluster that answers, or Ray does not start.
     """
     address = cluster_address()
-    options: dict[str, Any] = {"runtime_env": _runtime_env(joins=address is not None)}
-    if address is None:
+    options: dict[str, Any] = {}
+    if address is not None:
+        options |= {"runtime_env": _runtime_env()}
+    else:
         cpus = max(MIN_LOCAL_CPUS, os.cpu_count() or 1, int(actor_cpus) + SPARE_CPUS)
         options |= {"address": "local", "num_cpus": cpus, "include_dashboard": False}
         options |= {"_temp_dir": private_folder()}
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else a warning about GPUs
-    with closed_to_others() if address is None else nullcontext():
+    with closed_to_others(PYTHONPATH=_python_path()) if address is None else nullcontext():
         _start(address, options)
         try:
             _quiet_ray_data()
@@ -104,15 +106,23 @@ def _own_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, own)
 
 
-def _runtime_env(*, joins: bool) -> dict[str, Any]:
-    """Return what the workers need to import this package."""
+def _runtime_env() -> dict[str, Any]:
+    """Return what the workers of a cluster need to import this package."""
     job = json.loads(os.environ.get(JOB_CONFIG) or "{}")
     if (job.get("runtime_env") or {}).get("working_dir"):
         return {}  # the submitted folder holds the package
-    if joins and JOB_CONFIG not in os.environ:
+    if JOB_CONFIG not in os.environ:
         return {"py_modules": [str(REPO_ROOT / name) for name in ("cluster", "dmnet_core")]}
-    paths = [str(REPO_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {"env_vars": {"PYTHONPATH": os.pathsep.join(paths)}}
+    return {"env_vars": {"PYTHONPATH": _python_path()}}
+
+
+def _python_path() -> str:
+    """Return a PYTHONPATH by which processes of this machine import this package.
+
+    The workers of a Ray that is started here inherit it. With a runtime environment instead, Ray would
+    start each of them twice, and none before it is needed.
+    """
+    return os.pathsep.join([str(REPO_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 def _quiet_ray_data() -> None:

@@ -65,19 +65,24 @@ class FaultyS3:
 
     def __init__(self, upstream_url: str, faults: Faults, seed: int = 0, port: int = 0) -> None:
         self.upstream = urlsplit(upstream_url)
-        self.faults = faults
-        self.injected: Counter[str] = Counter()
-        self.num_requests = 0
-        self.num_puts = 0
         self.num_hanging = 0
-        self.random = random.Random(seed)
         self.lock = threading.Lock()
+        self.begin(faults, seed)
         self.closing = threading.Event()
         self.server = ThreadingHTTPServer(("127.0.0.1", port), _Relay)
         self.server.daemon_threads = True
         self.server.block_on_close = False
         self.server.proxy = self  # type: ignore[attr-defined]
         self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
+
+    def begin(self, faults: Faults, seed: int = 0) -> None:
+        """Spoil requests from here on by other faults, and count from nothing."""
+        with self.lock:
+            self.faults = faults
+            self.injected: Counter[str] = Counter()
+            self.num_requests = 0
+            self.num_puts = 0
+            self.random = random.Random(seed)
 
     @property
     def url(self) -> str:
@@ -162,7 +167,9 @@ class _Relay(BaseHTTPRequestHandler):
             return
         if fault in ("kill_reader", "kill_writer"):
             proxy.count(fault)
-            os.kill(_owner(self.client_address[1]), signal.SIGKILL)
+            owner = _owner(self.client_address[1])
+            assert owner != os.getpid(), f"this process asked for {self.path}, expected a worker of Ray"
+            os.kill(owner, signal.SIGKILL)
             self.close_connection = True
             return
         body = self._read_body()

@@ -4,7 +4,8 @@ import os
 
 import pytest
 
-from tests.chaos.rounds import ChaosRound, archive_files, undisturbed
+from tests.chaos.rounds import ChaosRound, archive_files, chaos_arguments, read_pixels, write_files
+from tests.e2e.archives import run_job
 
 pytestmark = [pytest.mark.own_ray, pytest.mark.kills, pytest.mark.slow]
 
@@ -15,8 +16,14 @@ def files():
 
 
 @pytest.fixture(scope="module")
-def expected(files, tmp_path_factory):
-    return undisturbed(files, tmp_path_factory.mktemp("undisturbed"))
+def expected(files, faulty_ray, tmp_path_factory):
+    """The fused pixels of a run that nobody disturbs."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    archive, output = str(folder / "archive"), str(folder / "out")
+    write_files(archive, files)
+    job = run_job("fuse_archive", *chaos_arguments(archive, output))
+    assert job.returncode == 0, job.stdout + job.stderr
+    return read_pixels(output, files)
 
 
 @pytest.mark.parametrize("seed", [2, 6, 12])

@@ -24,6 +24,7 @@ from tests.e2e.archives import (
     run_process,
     write_archive,
 )
+from tests.e2e.shared_ray import SharedRay
 
 pytestmark = [pytest.mark.own_ray, pytest.mark.slow]
 NUM_PAIRS = 8
@@ -57,16 +58,6 @@ def run_until_done(run, repair):
     raise AssertionError(f"not done after {MAX_RUNS} runs: {jobs[-1].stderr}")
 
 
-def run_through(proxy, archive, output, *options):
-    """Run the job on an archive through a failing store."""
-    return run_process(
-        "fuse_archive",
-        *fuse_arguments(archive, output),
-        *options,
-        environment={"AWS_ENDPOINT_URL": proxy.url},
-    )
-
-
 def note(record_property, fault, share, injected, jobs, output, pairs, start):
     """Record the table's row of a test, and check what must hold whatever the fault."""
     written = list(read_metrics(output)["pair_id"])
@@ -89,13 +80,16 @@ def note(record_property, fault, share, injected, jobs, output, pairs, start):
     ],
 )
 def test_a_share_of_bad_requests_does_not_keep_an_archive_from_being_fused(
-    s3, faulty_s3, record_property, fault, faults
+    s3, faulty_job, record_property, fault, faults
 ):
     archive, output = f"{s3}/archive", f"{s3}/out"
     pairs = write_archive(archive, NUM_PAIRS)
-    proxy = faulty_s3(faults)
+    run, proxy = faulty_job
+    proxy.begin(faults)
     start = time.monotonic()
-    jobs = run_until_done(lambda: run_through(proxy, archive, output, *STRICT), lambda: None)
+    jobs = run_until_done(
+        lambda: run("fuse_archive", *fuse_arguments(archive, output), *STRICT), lambda: None
+    )
     shares = {name: share for name, share in dataclasses.asdict(faults).items() if share}
     assert all(proxy.injected[name] for name in shares), proxy.injected
     share = " + ".join(f"{value:.0%}" for value in shares.values())
@@ -104,17 +98,21 @@ def test_a_share_of_bad_requests_does_not_keep_an_archive_from_being_fused(
 
 
 def test_a_bucket_that_turns_read_only_stops_the_job_which_goes_on_when_it_is_writable(
-    s3, faulty_s3, record_property
+    s3, faulty_job, record_property
 ):
     archive, output = f"{s3}/archive", f"{s3}/out"
     pairs = write_archive(archive, NUM_PAIRS)
-    proxy = faulty_s3(Faults(puts_until_read_only=14))
+    _, proxy = faulty_job
+    proxy.begin(Faults(puts_until_read_only=14))
+    environment = SharedRay.running.environment | {"AWS_ENDPOINT_URL": proxy.url}
+    command = ["fuse_archive", *fuse_arguments(archive, output)]
     start = time.monotonic()
 
     def allow_writes():
         proxy.faults = Faults()
 
-    jobs = run_until_done(lambda: run_through(proxy, archive, output), allow_writes)
+    # In processes: a lease that could not be released is free at once only where its holder has ended.
+    jobs = run_until_done(lambda: run_process(*command, environment=environment), allow_writes)
     assert [job.returncode for job in jobs] == [2, 0]
     assert "Access Denied" in jobs[0].stderr
     injected = f"{proxy.injected['read_only']} of {proxy.num_requests}"
@@ -122,11 +120,11 @@ def test_a_bucket_that_turns_read_only_stops_the_job_which_goes_on_when_it_is_wr
     note(record_property, "bucket turns read-only", "after 14 PUTs", injected, jobs, output, pairs, start)
 
 
-def test_a_pair_whose_write_failed_is_named_and_the_next_run_fuses_it(s3, faulty_s3, record_property):
+def test_a_pair_whose_write_failed_is_named_and_the_next_run_fuses_it(s3, faulty_job, record_property):
     archive, output = f"{s3}/archive", f"{s3}/out"
     pairs = write_archive(archive, NUM_PAIRS)
-    denied = Faults(puts_until_read_only=0, only="/fused.zarr/day/003/")
-    proxy = faulty_s3(denied)
+    run, proxy = faulty_job
+    proxy.begin(Faults(puts_until_read_only=0, only="/fused.zarr/day/003/"))
     start = time.monotonic()
     rejected = []
 
@@ -134,7 +132,9 @@ def test_a_pair_whose_write_failed_is_named_and_the_next_run_fuses_it(s3, faulty
         rejected.append(read_rejected(output))
         proxy.faults = Faults()
 
-    jobs = run_until_done(lambda: run_through(proxy, archive, output, *STRICT), allow_writes)
+    jobs = run_until_done(
+        lambda: run("fuse_archive", *fuse_arguments(archive, output), *STRICT), allow_writes
+    )
     assert [job.returncode for job in jobs] == [1, 0]
     assert f"{1 / NUM_PAIRS:.2%} of the pairs were rejected" in jobs[0].stderr
     assert "pairs to fuse    1" in jobs[1].stdout

@@ -174,7 +174,7 @@ def test_a_scene_that_lost_a_chunk_is_no_image_with_a_hole(scene, tmp_path, lost
     row, given = scene
     (tmp_path / "fused.zarr/a" / lost).unlink()
     done = export_pair(row, **given, image_format="cog")
-    assert done["reason"] == "missing_file" and "fused: 1 chunks of the array" in done["detail"]
+    assert done["reason"] == "missing_file" and "lacks 1 of its chunks" in done["detail"]
     assert not (tmp_path / "images").exists()
 
 

@@ -73,9 +73,13 @@ def test_one_file_may_be_both_images(tmp_path):
         assert ir.pixels.shape == (75, 100) and vis.pixels.shape == (75, 100, 3)
 
 
-def test_an_overview_is_the_mean_of_the_warped_pixels_with_data(tmp_path):
+def test_an_overview_is_about_the_mean_of_the_warped_pixels_with_data(tmp_path):
+    smooth = (np.add.outer(np.arange(150), np.arange(200)) * 0.7).astype(np.uint8)
     row = put_row(
-        tmp_path, png(GREY), png(np.zeros((1500, 1300), np.uint8)), ir_to_vis="4 0.1 300 0.2 5 400 0 0 1"
+        tmp_path,
+        png(smooth),
+        png(np.zeros((1500, 1300), np.uint8)),
+        ir_to_vis="4 0.1 300 0.2 5 400 0 0 1",
     )
     with open_pair(row, max_pixels=10**7) as pair:
         assert pair.grid.kind == "homography"
@@ -83,8 +87,9 @@ def test_an_overview_is_the_mean_of_the_warped_pixels_with_data(tmp_path):
         whole = pair.read()  # of several blocks
         expected = shrink(whole.ir, 8)
         assert ir.pixels.shape == vis.pixels.shape == (188, 163)
-        np.testing.assert_array_equal(ir.pixels, expected.pixels)
-        np.testing.assert_array_equal(data_of(ir), data_of(expected))
+        both = data_of(ir) & data_of(expected)
+        assert np.abs(ir.pixels[both].astype(int) - expected.pixels[both]).max() <= 2
+        assert (data_of(ir) != data_of(expected)).mean() < 0.02  # blocks along the edge
         assert 0.1 < data_of(ir).mean() < 0.9
         part = pair.grid.read_ir(Window(900, 700, 300, 400))  # across four blocks
         np.testing.assert_array_equal(part.pixels, whole.ir.pixels[900:1200, 700:1100])

@@ -93,7 +93,7 @@ def test_an_archive_with_bad_pairs_is_fused_and_a_second_run_does_only_what_chan
 @pytest.mark.usefixtures("shared_ray")
 def test_a_run_that_was_killed_goes_on_and_repeats_nothing(tmp_path):
     archive, output = str(tmp_path / "archive"), str(tmp_path / "out")
-    pairs = write_archive(archive, 32, 160, 224)
+    pairs = write_archive(archive, 20, 160, 224)
     with started_job("fuse_archive", *fuse_arguments(archive, output)) as job:
         ledger = tmp_path / "out/ledger"
         while not ledger.is_dir() or not any(p.suffix == ".parquet" for p in ledger.iterdir()):
@@ -179,13 +179,15 @@ def test_a_pair_that_left_the_index_stays_until_it_is_pruned(tmp_path):
 @pytest.mark.own_ray
 @pytest.mark.kills
 @pytest.mark.slow
-def test_a_source_that_changed_and_changed_back_is_fused_again_though_no_row_told_of_it(tmp_path):
+def test_a_source_that_changed_and_changed_back_is_fused_again_though_no_row_told_of_it(
+    shared_ray, tmp_path
+):
     archive, output = tmp_path / "archive", str(tmp_path / "out")
     pairs = write_archive(str(archive), 3)
     index = tmp_path / "pairs.parquet"
     arguments = ["--index", str(index), "--output", output]
     assert run_job("index_archive", *fuse_arguments(str(archive), str(index))).returncode == 0
-    assert run_process("fuse_archive", *arguments).returncode == 0
+    assert run_job("fuse_archive", *arguments).returncode == 0
     chunk = tmp_path / "out/fused.zarr/day/001/fused/c/0/0/0"
     before, whole_index = chunk.read_bytes(), index.read_bytes()
 
@@ -195,7 +197,7 @@ def test_a_source_that_changed_and_changed_back_is_fused_again_though_no_row_tol
         (archive / "vis/day/001.png").write_bytes(png)
         assert run_job("index_archive", *fuse_arguments(str(archive), str(index))).returncode == 0
         stood = chunk.stat().st_mtime_ns
-        with started_job("fuse_archive", *arguments) as job:
+        with started_job("fuse_archive", *arguments, environment=shared_ray.environment) as job:
             while job.poll() is None and chunk.stat().st_mtime_ns == stood:
                 time.sleep(0.002)
         ledger = read_parquet(f"{output}/ledger").sort_values("recorded_at", kind="stable")
@@ -207,7 +209,7 @@ def test_a_source_that_changed_and_changed_back_is_fused_again_though_no_row_tol
 
     (archive / "kept.png").rename(archive / "vis/day/001.png")
     index.write_bytes(whole_index)
-    back = run_process("fuse_archive", *arguments)
+    back = run_job("fuse_archive", *arguments)
     assert back.returncode == 0 and "pairs to fuse    1" in back.stdout, back.stdout + back.stderr
     check_pixels(output, pairs)
     assert chunk.read_bytes() == before

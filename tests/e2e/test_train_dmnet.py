@@ -30,10 +30,10 @@ from tests.e2e.archives import (
     fuse_arguments,
     processes_of,
     run_job,
-    run_process,
     started_job,
     write_archive,
 )
+from tests.e2e.shared_ray import QUICK_TRAINING
 
 OF_THE_MACHINE = ["minutes", "crops_per_s"]
 QUICK = ["--crop", "32", "--batch-size", "2", "--validation-pairs", "1", "--cpus-per-worker", "1"]
@@ -65,40 +65,34 @@ def timings(output):
     return tuple(read_history(output).loc[0, OF_THE_MACHINE])
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    """A training that nobody disturbs: its index, arguments and output."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    index = make_index(str(folder / "archive"), 9)
-    arguments = ["--epochs", "2", "6", "--learning-rate", "1e-3", "--schedule", "cosine", *QUICK]
-    whole = run_process("train_dmnet", "--index", index, *arguments, "--output", str(folder / "whole"))
-    assert whole.returncode == 0, whole.stdout + whole.stderr
-    return index, arguments, folder / "whole"
+def kill_workers(job):
+    workers = processes_of(job, "RayTrainWorker")
+    assert workers
+    for worker in workers:
+        os.kill(worker, signal.SIGKILL)
 
 
 @pytest.mark.own_ray
 @pytest.mark.kills
 @pytest.mark.slow
-@pytest.mark.parametrize("place", ["folder", "S3"])
-def test_a_training_whose_worker_and_driver_were_killed_reaches_the_same_end(
-    undisturbed, place, s3, tmp_path
-):
-    index, arguments, whole = undisturbed
-    output = str(tmp_path / "killed") if place == "folder" else f"{s3}/killed"
-    arguments = ["--index", index, *arguments, "--output", output]
-    with started_job("train_dmnet", *arguments) as job:
+@pytest.mark.usefixtures("shared_ray")
+def test_a_training_whose_worker_and_driver_were_killed_reaches_the_same_end(tmp_path):
+    index = make_index(str(tmp_path / "archive"), 9)
+    whole, output = tmp_path / "whole", str(tmp_path / "killed")
+    arguments = ["--index", index, "--epochs", "2", "6", "--learning-rate", "1e-3", *QUICK]
+    arguments += ["--schedule", "cosine", "--output"]
+    undisturbed = run_job("train_dmnet", *arguments, str(whole))
+    assert undisturbed.returncode == 0, undisturbed.stdout + undisturbed.stderr
+    with started_job("train_dmnet", *arguments, output, environment=QUICK_TRAINING) as job:
         wait_for_epoch(job, output, 3)  # by then the first one's checkpoint is known to Ray Train
         first = timings(output)
-        workers = processes_of(job, "RayTrainWorker")
-        assert workers
-        for worker in workers:
-            os.kill(worker, signal.SIGKILL)
+        kill_workers(job)
         wait_for_epoch(job, output, len(read_history(output)) + 2)  # it went on by itself
         assert timings(output) == first, "the first epoch was trained again"
-    # the end of the block has killed the driver
+    # the end of the block has killed the driver, and its Ray
     assert len(read_history(output)) < 8
 
-    again = run_process("train_dmnet", *arguments)
+    again = run_job("train_dmnet", *arguments, output)
     assert again.returncode == 0, again.stdout + again.stderr
     assert timings(output) == first, "the first epoch was trained again"
     expected, found = read_history(str(whole)), read_history(output)
@@ -190,28 +184,32 @@ EVERY_OPTION = [
 ]  # fmt: skip
 
 
-@pytest.mark.slow
-@pytest.mark.usefixtures("shared_ray")
-def test_two_workers_train_an_ablation_on_two_indexes_and_it_fuses(tmp_path):
+@pytest.fixture(scope="module")
+def two_workers(shared_ray, tmp_path_factory):
+    """A training of two workers on two indexes: its archive, arguments and output."""
     # Workers whose weights come apart end the job: each epoch compares them.
-    archive, output = str(tmp_path / "archive"), str(tmp_path / "out")
-    index = make_index(archive, 5)
-    halves = [str(tmp_path / f"{half}.parquet") for half in (1, 2)]
-    table = pd.read_parquet(index)
-    for rows, half in zip((table[:2], table[2:]), halves, strict=True):
+    folder = tmp_path_factory.mktemp("two")
+    table = pd.read_parquet(make_index(str(folder / "archive"), 9))
+    halves = [str(folder / f"{half}.parquet") for half in (1, 2)]
+    for rows, half in zip((table[:4], table[4:]), halves, strict=True):
         rows.to_parquet(half)
-    job = run_job(
-        "train_dmnet", "--index", *halves, "--output", output, "--epochs", "1", "1",
-        "--workers", "2", *EVERY_OPTION,
-    )  # fmt: skip
+    arguments = ["--index", *halves, "--epochs", "1", "3", *EVERY_OPTION]
+    output = str(folder / "out")
+    job = run_job("train_dmnet", *arguments, "--output", output, "--workers", "2")
     assert job.returncode == 0, job.stdout + job.stderr
+    return str(folder / "archive"), arguments, output
+
+
+@pytest.mark.slow
+def test_two_workers_train_an_ablation_on_two_indexes_and_it_fuses(two_workers, tmp_path):
+    archive, _, output = two_workers
     history = read_history(output)
-    assert list(history["stage"]) == [1, 2]
+    assert list(history["stage"]) == [1, 2, 2, 2]
     assert {*METRICS, "L_vi", "L_ir", "L_dm", "crops_per_s", "minutes"} <= set(history)
     assert 0 < history["learning_rate"].iloc[-1] < history["learning_rate"].iloc[0]
     checkpoint = f"{output}/dmnet.safetensors"
     card = load_checkpoint(checkpoint).card
-    assert json.loads(card["settings"])["without"] == ["csab"] and card["training_pairs"] == "4"
+    assert json.loads(card["settings"])["without"] == ["csab"] and card["training_pairs"] == "8"
     assert json.loads(card["last_epoch"])["VIF"] == pytest.approx(history["VIF"].iloc[-1], abs=1e-5)
     assert "torch" in card["software"]
     assert Path(f"{output}/panel.png").stat().st_size > 1000
@@ -219,31 +217,22 @@ def test_two_workers_train_an_ablation_on_two_indexes_and_it_fuses(tmp_path):
         "fuse_archive", *fuse_arguments(archive, str(tmp_path / "fused")), "--limit", "2",
         "--checkpoint", checkpoint,
     )  # fmt: skip
-    assert fused.returncode == 0 and "5 = 2 fused" in fused.stdout, fused.stdout + fused.stderr
+    assert fused.returncode == 0 and "9 = 2 fused" in fused.stdout, fused.stdout + fused.stderr
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("shared_ray")
-def test_two_workers_follow_one_worker_s_curve(tmp_path):
-    index = make_index(str(tmp_path / "archive"), 9)
-    curves = {}
-    for workers in ("1", "2"):
-        output = str(tmp_path / workers)
-        job = run_job(
-            "train_dmnet", "--index", index, "--output", output, "--epochs", "1", "3",
-            "--workers", workers, *EVERY_OPTION,
-        )  # fmt: skip
-        assert job.returncode == 0, job.stdout + job.stderr
-        curves[workers] = read_history(output)
-    assert list(curves["1"]["step"]) == list(curves["2"]["step"])
+def test_two_workers_follow_one_worker_s_curve(two_workers, tmp_path):
+    _, arguments, output = two_workers
+    job = run_job("train_dmnet", *arguments, "--output", str(tmp_path / "one"))
+    assert job.returncode == 0, job.stdout + job.stderr
+    one, two = read_history(str(tmp_path / "one")), read_history(output)
+    assert list(one["step"]) == list(two["step"])
     for name in ("L_int", "L_gd"):
         # the crops differ; the first epochs fall by more than this
-        second = {workers: list(curve[name][1:]) for workers, curve in curves.items()}
-        assert second["2"] == pytest.approx(second["1"], rel=0.35)
-    history = curves["2"]
-    assert list(history["stage"]) == [1, 2, 2, 2]
-    assert history["L_dm"].iloc[-1] < history["L_dm"].iloc[0]
-    assert history["total"].iloc[-1] < history["total"].iloc[1]  # of stage II
+        assert list(two[name][1:]) == pytest.approx(list(one[name][1:]), rel=0.35)
+    assert list(two["stage"]) == [1, 2, 2, 2]
+    assert two["L_dm"].iloc[-1] < two["L_dm"].iloc[0]
+    assert two["total"].iloc[-1] < two["total"].iloc[1]  # of stage II
 
 
 def gradients(worker, port, queue):
@@ -294,9 +283,10 @@ def test_two_workers_have_the_mean_of_their_gradients():
             )
 
 
+@pytest.mark.own_ray
+@pytest.mark.kills
 @pytest.mark.slow
-@pytest.mark.usefixtures("shared_ray")
-def test_a_training_on_s3_goes_on_there(s3):
+def test_a_training_on_s3_goes_on_there_after_a_stage_and_after_a_killed_worker(s3, shared_ray):
     index = make_index(f"{s3}/archive", 4)
     output = f"{s3}/training"
     arguments = ["--index", index, "--output", output, *QUICK]
@@ -305,14 +295,22 @@ def test_a_training_on_s3_goes_on_there(s3):
     first = run_job("train_dmnet", *arguments, "--epochs", "1", "0")
     assert first.returncode == 0, first.stdout + first.stderr
     before = read_history(output)
-    again = run_job("train_dmnet", *arguments, "--epochs", "0", "2")
-    assert again.returncode == 0, again.stdout + again.stderr
-    assert "epoch 3" in again.stdout and "epoch 1 " not in again.stdout
+    arguments += ["--epochs", "0", "5"]
+    with started_job("train_dmnet", *arguments, environment=shared_ray.environment) as job:
+        wait_for_epoch(job, output, 4)  # by then the second one's checkpoint is known to Ray Train
+        killed = read_history(output)
+        kill_workers(shared_ray.node)
+        assert job.wait(HANG_S) == 0
+        job.log.seek(0)
+        said = job.log.read()
+    assert "epoch 6" in said and "epoch 1 " not in said
     history = read_history(output)
-    assert list(history["epoch"]) == [1, 2, 3] and list(history["stage"]) == [1, 2, 2]
-    assert list(history["minutes"][:1]) == list(before["minutes"][:1])  # not trained again
+    assert list(history["epoch"]) == [1, 2, 3, 4, 5, 6]
+    assert list(history["stage"]) == [1, 2, 2, 2, 2, 2]
+    assert history["minutes"][0] == before["minutes"][0]  # not trained again
+    assert history["minutes"][1] == killed["minutes"][1]
     checkpoint = load_checkpoint(objects.read_bytes(f"{output}/dmnet.safetensors"))
-    assert checkpoint.card["steps"] == "3"
+    assert checkpoint.card["steps"] == "6"
 
 
 @pytest.mark.usefixtures("shared_ray")

@@ -15,7 +15,7 @@ from dataclasses import replace
 from cluster.archive.reasons import BadImage
 from cluster.archive.sources.bands import as_picture, check_bands
 from cluster.archive.sources.frames import decode_image
-from cluster.archive.sources.source import DecodedSource, Source, digest_of
+from cluster.archive.sources.source import DecodedSource, Source, decoded, digest_of
 from cluster.archive.sources.tiff import STARTS
 from cluster.archive.sources.tiff_header import GEO_KEYS, read_header
 from cluster.storage.ranges import FIRST_BYTES, RangeFile
@@ -109,16 +109,12 @@ def _decoded(
         check_bands(file.url, num_bands, bands)
         chosen = image.pixels.reshape(height, width, -1)[..., [band - 1 for band in bands]]
         image = replace(image, pixels=as_picture(chosen))
-    return DecodedSource(
-        url=file.url,
-        height=height,
-        width=width,
+    return decoded(
+        image,
+        file.url,
         num_bands=num_bands,
-        dtype=image.pixels.dtype.name,
-        is_colour=image.pixels.ndim == 3,
         etag=file.etag,
         digest=digest or digest_of(data),
         note=image.note,
-        image=image,
         file_bytes=len(data),
     )

@@ -6,7 +6,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -108,6 +108,21 @@ class DecodedSource(Source):
 
     def _read(self, window: Window) -> SourceImage:
         return cut(self.image, window)
+
+
+def decoded(image: SourceImage, url: str, **known: Any) -> DecodedSource:
+    """Return an image in memory as a source; `known` are further fields of it."""
+    height, width = image.pixels.shape[:2]
+    known.setdefault("num_bands", 1 if image.pixels.ndim == 2 else image.pixels.shape[2])
+    return DecodedSource(
+        url=url,
+        height=height,
+        width=width,
+        dtype=image.pixels.dtype.name,
+        is_colour=image.pixels.ndim == 3,
+        image=image,
+        **known,
+    )
 
 
 def digest_of(data: bytes) -> str:

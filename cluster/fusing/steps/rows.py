@@ -20,6 +20,8 @@ FRAME, SCENE, WINDOW = "frame", "scene", "window"
 """What a row's pixels are, in its column `task`: a whole pair, a pair to be surveyed, a window of it."""
 RANGES = ("ir_low", "ir_high", "vis_low", "vis_high")
 """Columns of the source values that were mapped to 0 and to 1, of ir and of vis."""
+NO_PLACE = {"crs": "", "transform": ""}
+"""Columns of the ledger's row of a window, whose place is that of its pair."""
 
 SURVEY = ".safetensors"
 """End of the name of a survey."""
@@ -50,6 +52,14 @@ def pack_place(crs: str, crs_code: str, transform: tuple[float, ...] | None) -> 
     """Return where an image lies on the earth as columns, which are empty where it does not."""
     numbers = "" if transform is None else " ".join(map(repr, transform))
     return {"crs": crs, "crs_code": crs_code, "transform": numbers}
+
+
+def ledger_place(row: Row) -> Row:
+    """Return where a pair lies as the ledger has it, of the columns of `pack_place`.
+
+    `crs` is a code as EPSG:32632 where there is one, else WKT; what the pair does not have is empty.
+    """
+    return {"crs": row["crs_code"] or row["crs"], "transform": row["transform"]}
 
 
 def survey_url(statistics_url: str, zarr_path: str) -> str:

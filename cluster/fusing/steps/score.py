@@ -17,7 +17,17 @@ from cluster.archive.pair import open_pair
 from cluster.archive.reasons import BadImage, explain
 from cluster.fusing.steps.attempts import MAX_ATTEMPTS, AttemptCounts, Attempts
 from cluster.fusing.steps.read import Opening, check_version
-from cluster.fusing.steps.rows import RANGES, Row, crashed, delete_sums, sums_url, survey_url
+from cluster.fusing.steps.rows import (
+    NO_PLACE,
+    RANGES,
+    Row,
+    crashed,
+    delete_sums,
+    ledger_place,
+    pack_place,
+    sums_url,
+    survey_url,
+)
 from cluster.fusing.steps.survey import (
     load_survey,
     read_part,
@@ -146,12 +156,12 @@ def _finish(
 ) -> Row:
     with open_pair(row, **opening.options) as pair:
         check_version(pair, row)
-        where = {"crs": pair.crs, "crs_code": pair.crs_code, "transform": pair.transform}
-    layout = layout_of(row | where, opening.window)
+        place = pack_place(pair.crs, pair.crs_code, pair.transform)
+    layout = layout_of(row | place, opening.window)
     metrics = _merged(row, statistics_url)
     num_bytes = scene_store.write_overviews(store_url, row["zarr_path"], layout)
     scene_store.finish_scene(store_url, row["zarr_path"], layout, attributes_of(row, fingerprint))
-    return {**metrics, "written_bytes": row["written_bytes"] + num_bytes}
+    return {**metrics, **ledger_place(place), "written_bytes": row["written_bytes"] + num_bytes}
 
 
 def _merged(row: Row, statistics_url: str) -> dict[str, float]:
@@ -183,6 +193,7 @@ def _result(row: Row, reason: str, detail: str, fingerprint: str, start: float) 
     return {
         **row,
         **nothing,
+        **NO_PLACE,
         "ir_digest": "",
         "vis_digest": "",
         "reason": reason,

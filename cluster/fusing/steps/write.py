@@ -12,10 +12,12 @@ from cluster.fusing.steps.attempts import MAX_ATTEMPTS, AttemptCounts, Attempts
 from cluster.fusing.steps.read import Opening
 from cluster.fusing.steps.rows import (
     FRAME,
+    NO_PLACE,
     SCENE,
     WINDOW,
     Row,
     crashed,
+    ledger_place,
     survey_url,
     unpack_image,
     unpack_mask,
@@ -52,8 +54,8 @@ def write_window(
 
     Returns:
         The row without pixels, plus status fused, surveyed or rejected, written_bytes, write_s, seconds
-        (of all three steps), fingerprint. The only step that writes. Each object is written in one
-        request, so the step may run twice.
+        (of all three steps), fingerprint; crs and transform are as the ledger has them. The only step
+        that writes. Each object is written in one request, so the step may run twice.
     """
     start = time.perf_counter()
     reason, detail, written = row["reason"], row["detail"], 0
@@ -74,9 +76,10 @@ def write_window(
     counts.end([key])
     write_s = time.perf_counter() - start
     dropped = {f"{image}{part}" for image in ("fused", "valid") for part in ("", "_shape", "_dtype")}
-    dropped |= {"survey", "crs", "crs_code", "transform"}
+    dropped |= {"survey", "crs_code"}
     return {
         **{name: value for name, value in row.items() if name not in dropped},
+        **(NO_PLACE if row["window"] else ledger_place(row)),
         "status": "rejected" if reason else "surveyed" if row["task"] == SCENE else "fused",
         "reason": reason,
         "detail": detail,
