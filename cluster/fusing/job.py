@@ -28,7 +28,7 @@ from cluster.fusing.output import Output
 from cluster.fusing.plan import Plan, check_fingerprint, make_fingerprint, make_plan, mark_lost
 from cluster.fusing.preview import write_preview
 from cluster.fusing.results import metric_means, write_record, write_tables
-from cluster.fusing.steps.rows import survey_url
+from cluster.fusing.steps.rows import delete_sums, survey_url
 from cluster.fusing.summary import Summary, judge, summarise
 from cluster.runtime.address import check_cluster
 from cluster.storage import fused_store, objects, urls
@@ -229,6 +229,7 @@ class _Run:
                 lease.check()
                 fused_store.delete_fused(self.output.store, row["zarr_path"])
                 objects.delete(survey_url(self.output.statistics, row["zarr_path"]))
+                delete_sums(self.output.statistics, row["zarr_path"])
         lease.check()
         self.ledger.mark(self.database, "gone", "pruned")
 

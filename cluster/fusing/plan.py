@@ -149,7 +149,7 @@ def mark_lost(database: Database, store_url: str) -> tuple[int, int]:
     """Give the status `lost` to fused rows of `latest` whose pixels are not complete in the store.
 
     A pair is complete where the store has its metadata and a chunk for each of its windows, of which
-    `latest` knows the number (column num_windows).
+    `latest` knows the number (column num_windows), and as many of flags where it has flags.
 
     Returns:
         How many pairs are complete in the store, and how many are lost.
@@ -162,7 +162,9 @@ def mark_lost(database: Database, store_url: str) -> tuple[int, int]:
         "create or replace table complete as select zarr_path from objects "
         "left join (select zarr_path, max(num_windows) as num_windows from latest group by zarr_path) "
         "using (zarr_path) group by zarr_path having bool_or(part = 'array') and bool_or(part = 'group') "
-        "and count(distinct part) - 2 >= greatest(coalesce(any_value(num_windows), 1), 1)"
+        "and least(count(distinct part) filter (part like 'c/%'), "
+        "coalesce(nullif(count(distinct part) filter (part like 'valid/%'), 0), 2**62)) "
+        ">= greatest(coalesce(any_value(num_windows), 1), 1)"
     )
     database.run("drop table objects")
     database.run(

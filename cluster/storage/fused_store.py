@@ -44,8 +44,9 @@ VALID_ATTRIBUTES = {
     "flag_values": [0, 1],
     "flag_meanings": "no_data valid",
 }
-PIXELS = re.compile(r"(.+)/fused/(?:zarr\.json|(c/\d+/\d+(?:/\d+)?))")
-"""Objects of a pair's image: its metadata, and its chunks; the second group is the key of a chunk."""
+PIXELS = re.compile(rf"(.+)/(?:fused/(?:zarr\.json|(c/\d+/\d+(?:/\d+)?))|({VALID}/c/\d+/\d+))")
+"""Objects of a pair's image: its metadata, its chunks, and those of its flags; the second group is the
+key of a chunk, the third that of one of flags."""
 OF_OVERVIEW = re.compile(rf".+/{OVERVIEWS}/\d+")
 """Groups that hold a smaller size of a scene."""
 
@@ -169,15 +170,16 @@ def list_fused(store_url: str) -> list[str]:
 def find_objects(store_url: str) -> Iterator[tuple[str, str]]:
     """Yield the zarr_path and the part of every object that a pair needs, and that is not empty.
 
-    Parts are `array` and `group`, the metadata of both, and the key of each chunk of `fused`, as c/0/0:
-    a frame has one chunk, a scene one for each of its windows. A pair is complete where all are there.
+    Parts are `array` and `group`, the metadata of both, the key of each chunk of `fused`, as c/0/0, and
+    of each of `valid`, as valid/c/0/0: a frame has one chunk, a scene one for each of its windows. A pair
+    is complete where all are there; a frame may have no `valid`.
     """
     for file in objects.find_files(store_url):
         if not file.size:
             continue
         if found := PIXELS.fullmatch(file.path):
             if not OF_OVERVIEW.fullmatch(found[1]):
-                yield found[1], found[2] or "array"
+                yield found[1], found[2] or found[3] or "array"
         elif file.path.endswith("/zarr.json"):
             yield file.path.removesuffix("/zarr.json"), "group"
 

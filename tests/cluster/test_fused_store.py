@@ -71,7 +71,7 @@ def test_a_mask_is_stored_beside_the_pixels_and_goes_with_the_result_that_had_it
     assert fused_store.list_fused(store) == ["a"]
     chunk = "c/0/0/0" if len(shape) == 3 else "c/0/0"
     assert {part for name, part in fused_store.find_objects(store) if name == "a"} == {
-        "array", "group", chunk
+        "array", "group", chunk, "valid/c/0/0"
     }  # fmt: skip
     if where == "local":
         dataset = xr.open_zarr(store, group="a", consolidated=False)

@@ -167,19 +167,20 @@ def test_a_fused_row_whose_pixels_are_not_complete_is_lost_and_revoked(bench, tm
 def test_a_scene_that_lacks_a_window_or_its_end_is_lost(bench, tmp_path, bands):
     store = str(tmp_path / "fused.zarr")
     layout = SceneLayout(height=50, width=70, bands=bands, dtype="uint8", window=32)
-    for name in ("whole", "torn", "open"):
+    for name in ("whole", "torn", "bare", "open"):
         create_scene(store, name, layout)
         for row, column in np.ndindex(2, 3):
             shape = (*layout.window_size(row, column), bands)[: 2 + (bands > 1)]
             write_scene_window(store, name, layout, row, column, np.zeros(shape, np.uint8), None)
-    for name in ("whole", "torn"):
+    for name in ("whole", "torn", "bare"):
         finish_scene(store, name, layout, {})
+    objects.delete(f"{store}/bare/valid/c/0/1")
     objects.delete(f"{store}/torn/{'fused/c/1/2' if bands == 1 else 'fused/c/0/1/2'}")
-    rows = (ledger_row(name, zarr_path=name) for name in ("whole", "torn", "open"))
+    rows = (ledger_row(name, zarr_path=name) for name in ("whole", "torn", "bare", "open"))
     bench.put_ledger(*rows)
-    put_num_windows(bench, whole=6, torn=6, open=6)
-    assert mark_lost(bench.database, store) == (1, 2)
-    assert todo(bench, "whole", "torn", "open") == ["torn", "open"]
+    put_num_windows(bench, whole=6, torn=6, bare=6, open=6)
+    assert mark_lost(bench.database, store) == (1, 3)
+    assert todo(bench, "whole", "torn", "bare", "open") == ["torn", "bare", "open"]
 
 
 def test_a_different_setting_is_named_and_worker_settings_are_none(bench):

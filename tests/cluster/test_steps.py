@@ -13,13 +13,15 @@ from rasterio.crs import CRS
 from rasterio.transform import from_origin
 
 from cluster.archive.pair import read_images
-from cluster.archive.reasons import BadPair
+from cluster.archive.reasons import BadImage, BadPair
 from cluster.archive.sources.source import digest_of
 from cluster.fusing.steps import write
 from cluster.fusing.steps.attempts import MAX_ATTEMPTS, AttemptCounts
 from cluster.fusing.steps.compare import compare_bytes
 from cluster.fusing.steps.fuse import FuseWindows
 from cluster.fusing.steps.read import Opening, read_window
+from cluster.fusing.steps.rows import delete_sums, sums_url, survey_url
+from cluster.fusing.steps.survey import load_survey
 from cluster.fusing.steps.write import write_window
 from cluster.storage import fused_store, objects
 from dmnet_core.checkpoint import load_checkpoint
@@ -318,3 +320,25 @@ def test_a_border_without_data_is_stored_as_a_mask_and_counted(row, fuse_windows
     (again,) = run([row], fuse_windows, store)
     assert again["valid_share"] == 1.0
     assert fused_store.read_valid(str(store), "night/1") is None
+
+
+def test_the_statistics_of_a_scene_are_no_other_pairs_and_go_with_it(tmp_path):
+    root = str(tmp_path)
+    for name in ("a", "a/sums-1.000", "a.safetensors/b"):
+        objects.put_bytes(survey_url(root, name), b"survey")
+        for survey_id in ("1.000", "2.000"):
+            sums = sums_url(root, name, survey_id)
+            for url in (f"{sums}/1.npz", f"{sums}.json"):
+                objects.put_bytes(url, b"sums")
+    number = len(list(objects.find_files(root)))
+    assert number == 3 * 5
+    delete_sums(root, "a", keep="2.000")
+    assert len(list(objects.find_files(root))) == number - 2
+    delete_sums(root, "a")
+    left = {file.path for file in objects.find_files(root)}
+    assert len(left) == number - 4 and {"a.safetensors", "a/sums-1.000.safetensors"} <= left
+
+
+def test_a_survey_that_is_gone_is_named(tmp_path):
+    with pytest.raises(BadImage, match="survey '.*a.safetensors' is gone.*run the same command again"):
+        load_survey(survey_url(str(tmp_path), "a"), "1.000")

@@ -6,13 +6,14 @@ type, which is the form that Ray transfers fastest.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cluster.fusing.steps.attempts import MAX_ATTEMPTS
-from cluster.storage import urls
+from cluster.storage import objects, urls
 
 Row = dict[str, Any]
 FRAME, SCENE, WINDOW = "frame", "scene", "window"
@@ -21,6 +22,11 @@ RANGES = ("ir_low", "ir_high", "vis_low", "vis_high")
 """Columns of the source values that were mapped to 0 and to 1, of ir and of vis."""
 NO_PLACE = {"crs": "", "transform": ""}
 """Columns of the ledger's row of a window, whose place is that of its pair."""
+
+SURVEY = ".safetensors"
+"""End of the name of a survey."""
+OF_SUMS = re.compile(r"sums-(\d+\.\d+)(?:/\d+\.npz|\.json)")
+"""Paths of the sums of a scene's windows, and of its metrics; the group is the id of their survey."""
 
 
 def pack_image(name: str, image: NDArray[np.generic] | None) -> Row:
@@ -57,8 +63,26 @@ def ledger_place(row: Row) -> Row:
 
 
 def survey_url(statistics_url: str, zarr_path: str) -> str:
-    """Return where the survey of a scene is."""
-    return urls.join_url(statistics_url, f"{zarr_path}.safetensors")
+    """Return where the survey of a scene is; no folder of another pair has its name."""
+    folders = zarr_path.replace(f"{SURVEY}/", f"%2E{SURVEY[1:]}/")
+    return urls.join_url(statistics_url, f"{folders}{SURVEY}")
+
+
+def sums_url(statistics_url: str, zarr_path: str, survey_id: str) -> str:
+    """Return the folder of the sums of a scene's windows under one of its surveys."""
+    return urls.join_url(_folder_url(statistics_url, zarr_path), f"sums-{survey_id}")
+
+
+def delete_sums(statistics_url: str, zarr_path: str, keep: str = "") -> None:
+    """Remove the sums and the metrics of a scene under every survey but the one whose id is `keep`."""
+    for file in list(objects.find_files(_folder_url(statistics_url, zarr_path))):
+        found = OF_SUMS.fullmatch(file.path)
+        if found and found[1] != keep:
+            objects.delete(file.url)
+
+
+def _folder_url(statistics_url: str, zarr_path: str) -> str:
+    return survey_url(statistics_url, zarr_path).removesuffix(SURVEY)
 
 
 def crashed(doing: str) -> str:

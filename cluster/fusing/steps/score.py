@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from cluster.archive.pair import open_pair
-from cluster.archive.reasons import explain
+from cluster.archive.reasons import BadImage, explain
 from cluster.fusing.steps.attempts import MAX_ATTEMPTS, AttemptCounts, Attempts
 from cluster.fusing.steps.read import Opening, check_version
 from cluster.fusing.steps.rows import (
@@ -22,8 +22,10 @@ from cluster.fusing.steps.rows import (
     RANGES,
     Row,
     crashed,
+    delete_sums,
     ledger_place,
     pack_place,
+    sums_url,
     survey_url,
 )
 from cluster.fusing.steps.survey import (
@@ -114,6 +116,7 @@ def finish_scene(
     if reason:
         try:
             fused_store.delete_fused(store_url, row["zarr_path"])
+            delete_sums(statistics_url, row["zarr_path"])
         except Exception as error:
             detail = f"{detail}; old pixels stay: {explain(error)[1]}"
     attempts.end([key])
@@ -130,10 +133,14 @@ def _put_sums(row: Row, opening: Opening, store_url: str, statistics_url: str) -
         check_version(pair, row)
         part = read_part(pair, found.reading, window)
     rows, columns = window.rows, window.columns
-    pixels, _ = scene_store.read_scene_window(
-        store_url, row["zarr_path"], layout_of(row, opening.window), rows.start, columns.start,
-        rows.stop - rows.start, columns.stop - columns.start,
-    )  # fmt: skip
+    try:
+        pixels, _ = scene_store.read_scene_window(
+            store_url, row["zarr_path"], layout_of(row, opening.window), rows.start, columns.start,
+            rows.stop - rows.start, columns.stop - columns.start,
+        )  # fmt: skip
+    except FileNotFoundError as error:
+        detail = "a stored window is gone, expected what this job put: run the same command again"
+        raise BadImage("failed", detail) from error
     images = (part.ir, part.vis, fused_luminance(pixels))
     ir, vis, fused = (
         to_levels(torch.from_numpy(np.ascontiguousarray(image))[None, None]) for image in images
@@ -170,12 +177,13 @@ def _merged(row: Row, statistics_url: str) -> dict[str, float]:
         objects.put_bytes(metrics_url, json.dumps(metrics).encode())
     for url in sums:
         objects.delete(url)
+    delete_sums(statistics_url, row["zarr_path"], keep=survey_id(row))  # of surveys that came to no end
     return metrics
 
 
 def _sums_url(statistics_url: str, row: Row) -> str:
     """Return the folder of the sums of a scene's windows under its present survey."""
-    return urls.join_url(statistics_url, row["zarr_path"], f"sums-{survey_id(row)}")
+    return sums_url(statistics_url, row["zarr_path"], survey_id(row))
 
 
 def _result(row: Row, reason: str, detail: str, fingerprint: str, start: float) -> Row:

@@ -8,11 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cluster.archive.pair import OpenPair, open_pair
+from cluster.archive.reasons import BadImage
 from cluster.archive.sources.image import SourceImage
 from cluster.archive.sources.source import Window as Part
 from cluster.fusing.steps.read import Opening, check_version
 from cluster.fusing.steps.rows import Row, unpack_image, unpack_mask
 from cluster.storage import objects
+from cluster.storage.urls import redact_url
 from dmnet_core.inference import finish
 from dmnet_core.model import DMNet
 from dmnet_core.prepare import PreparedPair, Reading
@@ -30,8 +32,20 @@ def survey_id(row: Row) -> str:
 
 @lru_cache(maxsize=2)
 def load_survey(url: str, survey_id: str) -> SceneSurvey:
-    """Return the survey of a scene; the last ones are kept for the next windows."""
-    return SceneSurvey.from_bytes(objects.read_bytes(url))
+    """Return the survey of a scene; the last ones are kept for the next windows.
+
+    Raises:
+        BadImage: it is gone.
+        StorageError, ValueError: it can't be read.
+    """
+    try:
+        return SceneSurvey.from_bytes(objects.read_bytes(url))
+    except FileNotFoundError as error:
+        raise BadImage(
+            "failed",
+            f"the scene's survey {redact_url(url)!r} is gone, expected what this job put there: run the "
+            "same command again, which surveys the scene again",
+        ) from error
 
 
 def survey_scene(
