@@ -7,6 +7,8 @@ DEMO := demo
 
 ROUNDS ?= 25
 SEED ?= 1
+# Two processes: one waits for Ray most of the time. --dist loadgroup keeps all tests with a Ray in one.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 .PHONY: demo test test-fast test-s3 test-all chaos lint clean
 
@@ -23,19 +25,19 @@ demo: $(READY)
 
 # Every promise of the README once; the last lines say how many tests were left out.
 test: $(READY)
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 # What needs neither Ray nor object storage.
 test-fast: $(READY)
-	$(BIN)/python -m pytest -m "not ray and not own_ray and not s3 and not slow"
+	$(PYTEST) -m "not ray and not own_ray and not s3 and not slow"
 
 # Everything: also what is killed in more ways, storage that fails, Kubernetes, each reference value.
 test-all: $(READY)
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 # The tests on object storage alone; DMNET_TEST_S3_ENDPOINT and AWS_* name another server than moto's.
 test-s3: $(READY)
-	$(BIN)/python -m pytest -m "s3 and not slow"
+	$(PYTEST) -m "s3 and not slow"
 
 # Kills at random moments, ROUNDS times; the table goes into docs/reliability.md.
 chaos: $(READY)

@@ -25,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -33,8 +34,10 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from cluster.archive.pair import PairImages  # noqa: E402
+from cluster.archive.grid import Grid  # noqa: E402
+from cluster.archive.pair import OpenPair  # noqa: E402
 from cluster.archive.sources.image import SourceImage  # noqa: E402
+from cluster.archive.sources.source import decoded  # noqa: E402
 from cluster.fusing import job  # noqa: E402
 from cluster.fusing.config import FuseConfig  # noqa: E402
 from cluster.fusing.ledger import Ledger  # noqa: E402
@@ -51,8 +54,9 @@ PIXELS = np.zeros((16, 16), np.uint8)
 
 def read_trivially(row, **options):
     """Do read_window's work without files: this replaces what it calls, in the worker alone."""
-    image = SourceImage(PIXELS)
-    read.read_images = lambda row, **options: PairImages(image, image, 0, "", "")
+    source = decoded(SourceImage(PIXELS), "")
+    pair = OpenPair(Grid(source, source, "identity", None))
+    read.open_pair = lambda row, **options: nullcontext(pair)
     return read.read_window(row, **options)
 
 
@@ -65,6 +69,7 @@ class FuseTrivially(fuse.FuseWindows):
     def _fuse_all(self, rows):
         numbers = dict.fromkeys(("valid_share", *RANGES, *METRICS), 0.5)
         size = {"height": PIXELS.shape[0], "width": PIXELS.shape[1], "bands": 1, "fuse_s": 0.0}
+        size |= {"dtype": "uint8", "survey": b""}
         added = pack_image("fused", PIXELS) | pack_image("valid", None) | size | numbers
         return [fuse._without_sources(row) | added for row in rows]
 

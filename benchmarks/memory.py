@@ -19,9 +19,10 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from cluster.fusing.memory import actor_bytes
+from cluster.fusing.estimate import actor_bytes
 from cluster.fusing.steps.fuse import FuseWindows
-from cluster.fusing.steps.rows import pack_image
+from cluster.fusing.steps.read import Opening
+from cluster.fusing.steps.rows import FRAME, pack_image
 from dmnet_core.checkpoint import load_checkpoint
 from dmnet_core.inference import fuse
 from dmnet_core.model import DMNet
@@ -42,13 +43,14 @@ def fuser(preset):
     checkpoint = load_checkpoint()
     step = FuseWindows(
         checkpoint_url=None, digest=checkpoint.digest, device="cpu", num_threads=2,
-        reading=Reading(), output_dtype="uint8", precision="fp32", seed=0,
+        opening=Opening(max_pixels=2**31, window=16_384, halo=0), statistics_url="", reading=Reading(),
+        output_dtype="uint8", precision="fp32", seed=0,
     )  # fmt: skip
 
     def run(height, width):
         ir = random.integers(0, 255, (height, width), dtype=np.uint8)
         vis = random.integers(0, 255, (height, width, 3), dtype=np.uint8)
-        row = {"pair_id": "a", "reason": "", "detail": ""}
+        row = {"pair_id": "a", "window": 0, "task": FRAME, "reason": "", "detail": ""}
         row |= pack_image("ir", ir) | pack_image("vis", vis)
         row |= pack_image("ir_valid", None) | pack_image("vis_valid", None)
         (fused,) = step.fuse_rows([row])

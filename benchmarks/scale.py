@@ -155,15 +155,17 @@ def measure(given):
     from cluster.archive.pair_index import load_index
     from cluster.fusing.config import FuseConfig
     from cluster.fusing.steps.fuse import FuseWindows
-    from cluster.fusing.steps.read import read_window
+    from cluster.fusing.steps.read import Opening, read_window
     from cluster.fusing.steps.write import write_window
     from cluster.storage.fused_store import escape_pair_id
     from dmnet_core.checkpoint import load_checkpoint
     from dmnet_core.prepare import Reading
 
+    opening = Opening(max_pixels=FuseConfig.max_pixels, window=FuseConfig.window, halo=0)
     fuse = FuseWindows(
         checkpoint_url=None, digest=load_checkpoint().digest, device="cpu", num_threads=given.threads,
-        reading=Reading(), output_dtype="uint8", precision="fp32", seed=0,
+        opening=opening, statistics_url="", reading=Reading(), output_dtype="uint8", precision="fp32",
+        seed=0,
     )  # fmt: skip
     index = load_index(None, given.ir, given.vis)[0].head(given.limit)
     samples, num_bytes = [], 0
@@ -172,11 +174,13 @@ def measure(given):
         for number, row in enumerate([*first.to_dict("records"), *index.to_dict("records")]):
             times = [time.perf_counter()]
             row |= {"window": 0, "zarr_path": escape_pair_id(row["pair_id"])}
-            row = read_window(row, max_pixels=FuseConfig.max_pixels)
+            row = read_window(row, opening=opening)
             times.append(time.perf_counter())
             [row] = fuse.fuse_rows([row])
             times.append(time.perf_counter())
-            row = write_window(row, store_url=folder, fingerprint="")
+            row = write_window(
+                row, store_url=folder, statistics_url="", fingerprint="", opening=opening
+            )
             times.append(time.perf_counter())
             assert row["status"] == "fused", row
             if number:

@@ -23,11 +23,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from dmnet_core import survey as survey_module
 from dmnet_core.checkpoint import load_checkpoint
 from dmnet_core.inference import fuse_prepared
-from dmnet_core.metrics.windows import Window
 from dmnet_core.prepare import PreparedPair, prepare_pair
 from dmnet_core.scene import array_of, fuse_window, scene_windows
 from dmnet_core.statistics import replaying
 from dmnet_core.survey import MIN_HALO, Sample, plan_samples, shrink, survey
+from dmnet_core.window import Window
 
 NAME = ["a"]
 SURVEYS = {  # samples along an axis, their side, halo, calibrated weights, extremes

@@ -76,7 +76,7 @@ def load_checkpoint(
     expected = "expected a safetensors file written by jobs/train_dmnet.py"
     try:
         tensors = load_tensors(data)
-        config, card = _described(_metadata(data))
+        config, card = _described(metadata_of(data))
         _check_tensors(tensors, config)
     except REFUSED as error:
         detail = repr(error)[:MAX_DETAIL]
@@ -132,8 +132,12 @@ def _check_tensors(tensors: dict[str, torch.Tensor], config: DMNetConfig) -> Non
             )
 
 
-def _metadata(data: bytes) -> dict[str, str]:
-    """Return the metadata of a safetensors file: an 8-byte length, then a JSON header."""
+def metadata_of(data: bytes) -> dict[str, str]:
+    """Return the metadata of a safetensors file: an 8-byte length, then a JSON header.
+
+    Raises:
+        ValueError, KeyError or TypeError: the bytes are no such file.
+    """
     length = int.from_bytes(data[:8], "little")
     if length > min(MAX_HEADER_BYTES, len(data)):
         raise ValueError("the header's length is out of range")

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dmnet_core.color import rgb_to_chroma, rgb_to_y
-from dmnet_core.ranges import Mask, check_range_policy, find_border, to_unit, value_range
+from dmnet_core.ranges import (
+    Mask,
+    around_border,
+    check_range_policy,
+    find_border,
+    to_unit,
+    value_range,
+)
 
 MIN_SIDE = 8
 COLOURS = ("auto", "ir", "vis", "none")
@@ -94,12 +102,24 @@ class PreparedPair:
     @property
     def valid(self) -> Mask | None:
         """(H, W), True where both images have data; None where they have data everywhere."""
-        return _both(self.ir_valid, self.vis_valid)
+        return both(self.ir_valid, self.vis_valid)
 
     @property
     def valid_share(self) -> float:
         """Share of the pixels at which both images have data."""
         return 1.0 if self.valid is None else float(self.valid.mean())
+
+    def cropped(self, rows: slice, columns: slice) -> PreparedPair:
+        """Return the pair's pixels of these rows and columns, without a copy."""
+        at = rows, columns
+        return replace(
+            self,
+            ir=self.ir[at],
+            vis=self.vis[at],
+            chroma=None if self.chroma is None else self.chroma[at],
+            ir_valid=None if self.ir_valid is None else self.ir_valid[at],
+            vis_valid=None if self.vis_valid is None else self.vis_valid[at],
+        )
 
 
 def prepare_pair(
@@ -132,6 +152,45 @@ def prepare_pair(
         TypeError: an image is no NumPy array.
         ValueError: an image has another number of axes or channels.
     """
+    check_images(ir, vis)
+    check_size(*ir.shape[:2])
+    one = read_side(ir, "infrared", reading.ir_range, ir_valid)
+    other = read_side(vis, "visible", reading.vis_range, vis_valid)
+    check_overlap(one.valid, other.valid)
+    colour = colour_side(one.unit, other.unit, reading.colour)
+    return joined(one, other, (one.fill, other.fill), colour)
+
+
+@dataclass(frozen=True)
+class Side:
+    """One image of a pair in [0, 1], before the other one fills what it lacks."""
+
+    unit: Float
+    """(H, W) or (H, W, 3) in [0, 1]."""
+    limits: tuple[float, float]
+    """Source values that were mapped to 0 and to 1."""
+    valid: Mask | None
+    """(H, W), False where the image has no data; None where it has data everywhere."""
+    border: Mask | None = None
+    """(H, W), True on the border without data that was found; None where there is none."""
+    around: Mask | None = None
+    """(H, W), True on the border and where pixels of an overview may be mixed with it."""
+
+    @cached_property
+    def luminance(self) -> Float:
+        """(H, W) in [0, 1]."""
+        return rgb_to_y(self.unit) if self.unit.ndim == 3 else self.unit
+
+    @property
+    def fill(self) -> np.float32:
+        """Mean luminance of the pixels with data, of which there must be one."""
+        luminance = self.luminance
+        mean: np.float32 = (luminance if self.valid is None else luminance[self.valid]).mean()
+        return mean
+
+
+def check_images(ir: NDArray[np.generic], vis: NDArray[np.generic]) -> None:
+    """Raise the errors of `prepare_pair` that tell of images which are no pair: a type or a shape."""
     for image, side in ((ir, "infrared"), (vis, "visible")):
         _check_array(image, side)
     if ir.shape[:2] != vis.shape[:2]:
@@ -139,23 +198,25 @@ def prepare_pair(
             f"infrared is {ir.shape[0]} x {ir.shape[1]} px and visible is {vis.shape[0]} x "
             f"{vis.shape[1]} px (height x width), expected one size: register or resample the pair"
         )
-    if min(ir.shape[:2]) < MIN_SIDE:
+
+
+def check_size(height: int, width: int) -> None:
+    """Raise TooSmall where a side has less than MIN_SIDE pixels."""
+    if min(height, width) < MIN_SIDE:
         raise TooSmall(
-            f"the images are {ir.shape[0]} x {ir.shape[1]} px (height x width), expected at least "
+            f"the images are {height} x {width} px (height x width), expected at least "
             f"{MIN_SIDE} x {MIN_SIDE}"
         )
-    ir_unit, ir_range, ir_valid = _unit(ir, "infrared", reading.ir_range, ir_valid)
-    vis_unit, vis_range, vis_valid = _unit(vis, "visible", reading.vis_range, vis_valid)
-    valid = _both(ir_valid, vis_valid)
+
+
+def check_overlap(ir_valid: Mask | None, vis_valid: Mask | None) -> None:
+    """Raise NoOverlap where no pixel has data in both images."""
+    valid = both(ir_valid, vis_valid)
     if valid is not None and not valid.any():
         raise NoOverlap(
             "no pixel has data in both images, expected a part that both show: check how the pair was "
             "registered and what its files declare as no data"
         )
-    ir_y, vis_y = (rgb_to_y(unit) if unit.ndim == 3 else unit for unit in (ir_unit, vis_unit))
-    chroma = _chroma({"vis": (vis_unit, vis_y), "ir": (ir_unit, ir_y)}, reading.colour)
-    filled = _filled(ir_y, ir_valid, vis_y, vis_valid), _filled(vis_y, vis_valid, ir_y, ir_valid)
-    return PreparedPair(*filled, chroma, ir_range, vis_range, ir_valid, vis_valid)
 
 
 def _check_array(image: NDArray[np.generic], side: str) -> None:
@@ -171,17 +232,42 @@ def _check_array(image: NDArray[np.generic], side: str) -> None:
         )
 
 
-def _unit(
-    image: NDArray[np.generic], side: str, policy: str, valid: Mask | None
-) -> tuple[Float, tuple[float, float], Mask | None]:
-    """Return an image in [0, 1], (H, W) or (H, W, 3), its range, and where it has data."""
-    if image.ndim == 3 and image.shape[2] == 1:
-        image = image[..., 0]
-    if image.dtype.kind == "f":
-        finite = np.isfinite(image) if image.ndim == 2 else np.isfinite(image).all(axis=2)
-        valid = _both(valid, None if finite.all() else finite)
-    if (border := find_border(image, valid)) is not None:
-        valid = _both(valid, ~border)
+def without_channel(image: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Return (H, W, 1) as (H, W), and (H, W) and (H, W, 3) as they are."""
+    return image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image
+
+
+def finite_pixels(image: NDArray[np.generic], valid: Mask | None) -> Mask | None:
+    """Return where a mask is True and all channels are finite; None where that is everywhere."""
+    if image.dtype.kind != "f":
+        return valid
+    finite = np.isfinite(image) if image.ndim == 2 else np.isfinite(image).all(axis=2)
+    return both(valid, None if finite.all() else finite)
+
+
+def read_side(
+    image: NDArray[np.generic], side: str, policy: str, valid: Mask | None, margin: int = 0
+) -> Side:
+    """Find an image's pixels without data and its range, and map it to [0, 1].
+
+    Args:
+        image: (H, W), (H, W, 1) or (H, W, 3), any real type.
+        side: "infrared" or "visible", for messages.
+        policy: how source values are mapped to [0, 1].
+        valid: (H, W), False where there are no data; None where there are data everywhere.
+        margin: distance in pixels to which pixels around a border may be mixed with it, as in an
+            overview: they count as pixels without data.
+
+    Raises:
+        NoFinitePixels: the image has no pixel with data.
+        FlatRange: the given range leaves one grey level of an image that has several.
+    """
+    image = without_channel(image)
+    valid = finite_pixels(image, valid)
+    around = None
+    if (border := find_border(image, valid, margin)) is not None:
+        around = around_border(image, border, valid, margin)
+        valid = both(valid, ~around)
     if valid is not None and not valid.any():
         raise NoFinitePixels(
             f"{side} has no pixel with data, expected finite numbers that the file does not declare as "
@@ -196,28 +282,62 @@ def _unit(
             f"{side} has values from {low} to {high}, of which the range {limits[0]:g} to {limits[1]:g} "
             "leaves one grey level, expected a range that they lie in: give the side another range"
         )
-    return unit, limits, valid
+    return Side(unit, limits, valid, border, around)
 
 
-def _both(one: Mask | None, other: Mask | None) -> Mask | None:
+def both(one: Mask | None, other: Mask | None) -> Mask | None:
     """Return where both masks are True; None stands for True everywhere."""
     if one is None or other is None:
         return other if one is None else one
     return one & other
 
 
-def _filled(own: Float, own_valid: Mask | None, other: Float, other_valid: Mask | None) -> Float:
-    """Return an image's luminance, without data that of the other one or the image's own mean."""
-    if own_valid is None:
-        return own
-    mean = own[own_valid].mean()
-    return np.where(own_valid, own, other if other_valid is None else np.where(other_valid, other, mean))
+def colour_side(ir: Float, vis: Float, colour: str) -> str:
+    """Return the side that gives the colour, "vis" or "ir": the first that is asked for and has any.
 
+    Args:
+        ir: (H, W) or (H, W, 3) in [0, 1].
+        vis: the same of the visible image.
+        colour: one of COLOURS.
 
-def _chroma(sides: dict[str, tuple[Float, Float]], colour: str) -> Float | None:
-    """Return Cb and Cr of the side that `colour` names, or of the first that has any; None without."""
-    for name, (unit, y) in sides.items():
+    Returns:
+        "vis", "ir", or "none" where the fused image is to be grey.
+    """
+    for name, unit in (("vis", vis), ("ir", ir)):
         asked = colour in ("auto", name)
         if asked and unit.ndim == 3 and not (unit == unit[..., :1]).all():
-            return rgb_to_chroma(unit, y)
-    return None
+            return name
+    return "none"
+
+
+def joined(ir: Side, vis: Side, fills: tuple[np.float32, np.float32], colour: str) -> PreparedPair:
+    """Return the pair of two sides: each filled where it has no data, with the chroma of one.
+
+    Args:
+        ir: infrared side.
+        vis: visible side, of the same size.
+        fills: luminance of the infrared and of the visible image where neither has data.
+        colour: side that gives the chroma, as `colour_side` returns it.
+    """
+    ir_y, vis_y = ir.luminance, vis.luminance
+    chroma = None
+    if colour != "none":
+        chroma = rgb_to_chroma(vis.unit, vis_y) if colour == "vis" else rgb_to_chroma(ir.unit, ir_y)
+    return PreparedPair(
+        _filled(ir_y, ir.valid, vis_y, vis.valid, fills[0]),
+        _filled(vis_y, vis.valid, ir_y, ir.valid, fills[1]),
+        chroma,
+        ir.limits,
+        vis.limits,
+        ir.valid,
+        vis.valid,
+    )
+
+
+def _filled(
+    own: Float, own_valid: Mask | None, other: Float, other_valid: Mask | None, fill: np.float32
+) -> Float:
+    """Return an image's luminance, without data that of the other one, and `fill` where that has none."""
+    if own_valid is None:
+        return own
+    return np.where(own_valid, own, other if other_valid is None else np.where(other_valid, other, fill))

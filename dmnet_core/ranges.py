@@ -60,7 +60,9 @@ def value_range(
     return float(low), float(high)
 
 
-def find_border(image: NDArray[np.generic], valid: Mask | None = None) -> Mask | None:
+def find_border(
+    image: NDArray[np.generic], valid: Mask | None = None, margin: int = 0
+) -> Mask | None:
     """Return the border without data that registering or cutting an image leaves around it.
 
     Such a border has one value, the least or the greatest of the image, and is connected to the image's
@@ -71,6 +73,8 @@ def find_border(image: NDArray[np.generic], valid: Mask | None = None) -> Mask |
     Args:
         image: (H, W) or (H, W, C), any real type.
         valid: (H, W), False where there are no data for another reason; None where there is none.
+        margin: distance in pixels to which pixels around a border may be mixed with it; they don't count
+            among the other pixels.
 
     Returns:
         (H, W), True on the border; None where there is none.
@@ -89,15 +93,53 @@ def find_border(image: NDArray[np.generic], valid: Mask | None = None) -> Mask |
         if not any((edge == value).all(axis=1).any() for edge in edges):
             continue
         same = (values == value).all(axis=2)
-        others = values[~same if known is None else known & ~same]
+        near = dilated(same, margin)
+        others = values[~near if known is None else known & ~near]
         # first of all others, so that few images need the search for what is connected
         if same.mean() < BORDER_SHARE or not _is_outside(value, sign, others):
             continue
         border = _connected_to_edge(same if known is None else same & known)
-        others = values[~border if known is None else known & ~border]
+        near = dilated(border, margin)
+        others = values[~near if known is None else known & ~near]
         if border.mean() >= BORDER_SHARE and _is_outside(value, sign, others):
             found |= border
     return found if found.any() else None
+
+
+def dilated(mask: Mask, margin: int) -> Mask:
+    """Return an (H, W) mask, also True up to so many pixels from where it is, across corners too."""
+    for _ in range(margin):
+        for axis in (0, 1):
+            grown = mask.copy()
+            before, after = ([slice(None)] * axis + [part] for part in (slice(1, None), slice(None, -1)))
+            grown[tuple(before)] |= mask[tuple(after)]
+            grown[tuple(after)] |= mask[tuple(before)]
+            mask = grown
+    return mask
+
+
+def around_border(
+    image: NDArray[np.generic], border: Mask, valid: Mask | None, margin: int
+) -> Mask:
+    """Return a border with the pixels of an overview that may be mixed with it, (H, W).
+
+    These are the pixels up to `margin` from it, and what a border leaves that is thinner than a pixel of
+    the overview: pixels outside the percentiles of all others, connected to the image's edge.
+
+    Args:
+        image: (H, W) or (H, W, C) overview.
+        border: (H, W), what `find_border` returned for this margin.
+        valid: (H, W), False where there are no data for another reason; None where there is none.
+        margin: distance in pixels; 0 for an image that is no overview, whose border this returns.
+    """
+    if margin == 0:
+        return border
+    values: NDArray[Any] = image.reshape(*image.shape[:2], -1)
+    others = ~dilated(border, margin) if valid is None else valid & ~dilated(border, margin)
+    low, high = np.percentile(values[others], PERCENTILES)
+    outside = ((values < low) | (values > high)).all(axis=2)
+    mixed = _connected_to_edge(border | (outside if valid is None else outside & valid))
+    return dilated(border | mixed, margin)
 
 
 def _is_outside(value: Any, sign: int, others: NDArray[Any]) -> bool:

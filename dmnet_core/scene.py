@@ -1,23 +1,48 @@
 """Fusing an image larger than memory window by window, without a seam.
 
-Flow: dmnet_core.survey takes the scene's statistics, once. `fuse_window` then fuses each window of
-`scene_windows` by those statistics. Windows do not depend on each other, and agree where they meet: a
-window is read with a halo, which is cut off after the network, its origin is a multiple of the network's
-size multiple, and noise counts from the scene's origin. `fuse_scene` does all of it in memory.
+Flow: `read_scene` of dmnet_core.reading finds on overviews how source values are read, and `survey` of
+dmnet_core.survey takes the scene's statistics from samples, each once; a `SceneSurvey` holds both.
+`fuse_window` then fuses each window of `scene_windows` by them. Windows do not depend on each other, and
+agree where they meet: a window is read with a halo, which is cut off after the network, its origin is a
+multiple of the network's size multiple, and noise counts from the scene's origin. `fuse_scene` does all
+of it in memory.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from dmnet_core.inference import fuse_maps, fuse_prepared
-from dmnet_core.metrics.windows import Window, core_of, cut
+from dmnet_core.inference import finish, fuse_maps, fuse_prepared
+from dmnet_core.metrics.windows import core_of
 from dmnet_core.model import DMNet
 from dmnet_core.model.config import DMNetConfig
-from dmnet_core.prepare import Float, PreparedPair
+from dmnet_core.prepare import DEFAULT, Float, PreparedPair, Reading, check_images, prepare_pair
+from dmnet_core.ranges import Mask
+from dmnet_core.reading import (
+    SceneReading,
+    overview_of,
+    overview_step,
+    prepare_overview,
+    prepare_window,
+    read_scene,
+)
+from dmnet_core.scene_survey import SceneSurvey
 from dmnet_core.statistics import SceneStatistics, replaying
-from dmnet_core.survey import halo_of, plan_samples, shrink, survey
+from dmnet_core.survey import halo_of, plan_samples, survey
+from dmnet_core.window import Window, cut, is_scene
+
+
+def check_window(config: DMNetConfig, window: int) -> None:
+    """Raise ValueError where a window's side in pixels is no multiple that the network needs."""
+    if window < 1 or window % config.size_multiple:
+        raise ValueError(
+            f"the window is {window} pixels, expected a multiple of {config.size_multiple}, which this "
+            "network needs"
+        )
 
 
 def scene_windows(config: DMNetConfig, height: int, width: int, window: int) -> list[Window]:
@@ -32,16 +57,12 @@ def scene_windows(config: DMNetConfig, height: int, width: int, window: int) -> 
     Raises:
         ValueError: window is no such multiple.
     """
-    if window < 1 or window % config.size_multiple:
-        raise ValueError(
-            f"the window is {window} pixels, expected a multiple of {config.size_multiple}, which this "
-            "network needs"
-        )
+    check_window(config, window)
     return list(cut(height, width, window, halo_of(config)))
 
 
-def array_of(image: Float, window: Window) -> Float:
-    """Return the pixels of an (H, W) image in memory that a window's array covers."""
+def array_of(image: NDArray[Any], window: Window) -> NDArray[Any]:
+    """Return the pixels of an (H, W) or (H, W, C) image in memory that a window's array covers."""
     rows, columns = window.rows, window.columns
     return image[rows.start : rows.stop, columns.start : columns.stop]
 
@@ -99,39 +120,117 @@ def fuse_window(
     return core
 
 
-def fuse_scene(
+def survey_scene(
     model: DMNet,
-    pair: PreparedPair,
+    ir: NDArray[np.generic],
+    vis: NDArray[np.generic],
     *,
     window: int = 1024,
     pair_id: str = "",
     seed: int = 0,
+    reading: Reading = DEFAULT,
     precision: str = "fp32",
-) -> Float:
-    """Fuse a pair in memory: whole where it fits one window, else window by window.
+    ir_valid: Mask | None = None,
+    vis_valid: Mask | None = None,
+) -> SceneSurvey:
+    """Survey a scene in memory; arguments and errors are those of `fuse_scene`."""
+    check_images(ir, vis)
+    height, width = ir.shape[:2]
+    step = overview_step(height, width)
+    ir_small, ir_seen = overview_of(ir, ir_valid, step)
+    vis_small, vis_seen = overview_of(vis, vis_valid, step)
+    scene = read_scene(
+        ir_small, vis_small, reading,
+        ir_valid=ir_seen, vis_valid=vis_seen, height=height, width=width,
+    )  # fmt: skip
+    small = prepare_overview(ir_small, vis_small, scene, ir_valid=ir_seen, vis_valid=vis_seen)
+    samples = plan_samples(model.config, small.ir, small.vis, height, width, small.valid)
+    pairs = [_prepared(ir, vis, scene, each.window, ir_valid, vis_valid) for each in samples]
+    statistics = survey(
+        model, samples, [(pair.ir, pair.vis) for pair in pairs],
+        pair_id=pair_id, seed=seed, precision=precision, masks=[pair.valid for pair in pairs],
+    )  # fmt: skip
+    return SceneSurvey(height, width, window, scene, statistics)
+
+
+def fuse_scene(
+    model: DMNet,
+    ir: NDArray[np.generic],
+    vis: NDArray[np.generic],
+    *,
+    window: int = 1024,
+    pair_id: str = "",
+    seed: int = 0,
+    reading: Reading = DEFAULT,
+    output_dtype: str = "uint8",
+    precision: str = "fp32",
+    ir_valid: Mask | None = None,
+    vis_valid: Mask | None = None,
+) -> NDArray[np.generic]:
+    """Fuse a pair in memory: a frame whole, as `fuse` does, and a scene window by window.
 
     Args:
         model: in eval mode.
-        pair: the scene.
+        ir: infrared source values, as `prepare_pair` takes them.
+        vis: visible source values of the same height and width.
         window: side of a window without its halo, in pixels; a multiple of the network's `size_multiple`.
         pair_id: the name of the pair, which keys its noise.
         seed: seed of the noise.
+        reading: how source values are mapped to [0, 1], and whose colour is kept.
+        output_dtype: uint8, uint16 or float32.
         precision: fp32, or bf16 or fp16 on CUDA.
+        ir_valid: (H, W), False where the infrared image has no data; None where it has data everywhere.
+        vis_valid: the same of the visible image.
 
     Returns:
-        The fused luminance, (H, W) in [0, 1].
+        (H, W), or (H, W, 3) where the image that gives it has colour, in the output type.
+
+    Raises:
+        ValueError: window is no such multiple, or an error of `prepare_pair`.
+        TypeError: an image is no NumPy array.
     """
-    height, width = pair.ir.shape
-    if max(height, width) <= window:
-        return fuse_prepared(model, [pair], pair_ids=[pair_id], seed=seed, precision=precision)[0]
-    samples = plan_samples(model.config, shrink(pair.ir), shrink(pair.vis), height, width)
-    images = [(array_of(pair.ir, each.window), array_of(pair.vis, each.window)) for each in samples]
-    statistics = survey(model, samples, images, pair_id=pair_id, seed=seed, precision=precision)
-    fused = np.empty_like(pair.ir)
+    check_window(model.config, window)
+    check_images(ir, vis)
+    height, width = ir.shape[:2]
+    if not is_scene(height, width, window):
+        whole = prepare_pair(ir, vis, reading, ir_valid=ir_valid, vis_valid=vis_valid)
+        fused = fuse_prepared(model, [whole], pair_ids=[pair_id], seed=seed, precision=precision)
+        return finish(fused[0], whole, output_dtype)
+    scene = survey_scene(
+        model, ir, vis, window=window, pair_id=pair_id, seed=seed, reading=reading,
+        precision=precision, ir_valid=ir_valid, vis_valid=vis_valid,
+    )  # fmt: skip
+    bands = () if scene.reading.colour == "none" else (3,)
+    out = np.empty((height, width, *bands), output_dtype)
     for part in scene_windows(model.config, height, width, window):
-        core = fused[part.rows.first : part.rows.last, part.columns.first : part.columns.last]
-        core[:] = fuse_window(
-            model, array_of(pair.ir, part), array_of(pair.vis, part), part, statistics,
+        pair = _prepared(ir, vis, scene.reading, part, ir_valid, vis_valid)
+        luminance = fuse_window(
+            model, pair.ir, pair.vis, part, scene.statistics,
             pair_id=pair_id, seed=seed, precision=precision,
         )  # fmt: skip
-    return fused
+        core = part.rows.first, part.rows.last, part.columns.first, part.columns.last
+        out[core[0] : core[1], core[2] : core[3]] = finish(luminance, core_pair(pair, part), output_dtype)
+    return out
+
+
+def core_pair(pair: PreparedPair, window: Window) -> PreparedPair:
+    """Return the core of a window's pair, without the halo, as `dmnet_core.inference.finish` takes it."""
+    return pair.cropped(*(
+        slice(span.first - span.start, span.last - span.start) for span in (window.rows, window.columns)
+    ))
+
+
+def _prepared(
+    ir: NDArray[np.generic],
+    vis: NDArray[np.generic],
+    reading: SceneReading,
+    window: Window,
+    ir_valid: Mask | None,
+    vis_valid: Mask | None,
+) -> PreparedPair:
+    """Return a window of a scene in memory, with its halo."""
+    masks = [None if mask is None else array_of(mask, window) for mask in (ir_valid, vis_valid)]
+    return prepare_window(
+        array_of(ir, window), array_of(vis, window), reading, window.rows.start, window.columns.start,
+        ir_valid=masks[0], vis_valid=masks[1],
+    )  # fmt: skip

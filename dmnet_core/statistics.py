@@ -16,7 +16,6 @@ the module takes its own numbers. A `with` holds for one model and for the threa
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,13 +23,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
-NUM_PIXELS = "num_pixels"
-"""Name of the number of pixels among the tensors of a file."""
 Take = Callable[[str, Callable[[], Tensor]], Tensor]
 """Gives the tensor of a name: measures and keeps it, or looks it up."""
 
@@ -41,7 +35,7 @@ class Counted:
 
     mask: Tensor
     """(B, H, W) bool, False for pixels that take no part, such as a halo. At the coarser scales of the
-    network the top left pixel of a square speaks for all of it."""
+    network a pixel takes part where any pixel of its square does."""
     weights: Tensor
     """(B,) float, how much each image's pixels weigh in means; all take part in maxima, as keys and as
     values."""
@@ -58,7 +52,8 @@ class Counted:
 
     def _at(self, x: Tensor) -> Tensor:
         rows, columns = (n // m for n, m in zip(self.mask.shape[1:], x.shape[2:], strict=True))
-        return self.mask[:, ::rows, ::columns]
+        squares: Tensor = self.mask.unflatten(2, (-1, columns)).any(dim=3).unflatten(1, (-1, rows))
+        return squares.any(dim=2)
 
 
 @dataclass(frozen=True)
@@ -104,32 +99,6 @@ class SceneStatistics:
             for name in parts[0].tensors
         }
         return cls(tensors, total)
-
-    def to_bytes(self) -> bytes:
-        """Return the bytes of a safetensors file; equal statistics give equal bytes."""
-        tensors = {name: tensor.cpu().contiguous() for name, tensor in self.tensors.items()}
-        return save_tensors(tensors | {NUM_PIXELS: torch.tensor(self.num_pixels)})
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> SceneStatistics:
-        """Return the statistics of a file that `to_bytes` wrote.
-
-        Raises:
-            ValueError: the bytes are no such file.
-        """
-        try:
-            tensors = load_tensors(data)
-            return cls(tensors, int(tensors.pop(NUM_PIXELS)))
-        except (SafetensorError, KeyError, RuntimeError) as error:
-            raise ValueError(
-                f"{len(data)} bytes are no statistics of a scene ({error!r}), expected a file written by "
-                "SceneStatistics.to_bytes: survey the scene again"
-            ) from error
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the file, in hexadecimal."""
-        return hashlib.sha256(self.to_bytes()).hexdigest()
 
 
 class ModuleStatistics:

@@ -7,7 +7,8 @@ The cost does not grow with the scene.
 Ours: small samples on a regular grid, read at full resolution with a halo that takes no part. Their
 weights are calibrated (Deville and Sarndal, J. Am. Stat. Assoc. 87(418), 1992): the weighted means of a
 few features of both images are those of the whole overview. A few more samples, which weigh nothing in
-means, are put where the scene is brightest, darkest and has most contrast: they give the maxima.
+means, are put where the scene is brightest, darkest and has most contrast: they give the maxima. Pixels
+without data take no part: they are filled from elsewhere, and a scene may have many of them.
 """
 
 from __future__ import annotations
@@ -20,11 +21,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dmnet_core.inference import fuse_maps
-from dmnet_core.metrics.windows import Span, Window
 from dmnet_core.model import DMNet
 from dmnet_core.model.config import DMNetConfig
 from dmnet_core.prepare import Float
+from dmnet_core.ranges import Mask
+from dmnet_core.reading import overview_of
 from dmnet_core.statistics import Counted, SceneStatistics, recording
+from dmnet_core.window import Span, Window
 
 SAMPLE = 64
 """Side of a sample without its halo, in pixels; rounded up to the network's multiple."""
@@ -66,32 +69,49 @@ def shrink(image: Float) -> Float:
 
 
 def plan_samples(
-    config: DMNetConfig, ir: Float, vis: Float, height: int, width: int
+    config: DMNetConfig, ir: Float, vis: Float, height: int, width: int, valid: Mask | None = None
 ) -> list[Sample]:
-    """Return the samples that a scene's statistics are to be taken from.
+    """Return the samples that a scene's statistics are to be taken from, at least one that weighs.
+
+    Samples without any data are left out.
 
     Args:
         config: of the network.
-        ir: infrared luminance in [0, 1] of an overview of the whole scene.
+        ir: (h, w) infrared luminance in [0, 1] of an overview of the whole scene, of any size.
         vis: visible luminance in [0, 1] of an overview of the same size.
         height: height of the scene, in pixels.
         width: width of the scene, in pixels.
+        valid: (h, w), True where both overviews have data; None where they have data everywhere.
     """
+    ir, vis, valid = _shrunk(ir, vis, valid)
     rows, columns = (_grid(length, config) for length in (height, width))
     windows = [Window(row, column) for row in rows for column in columns]
-    features = _features(ir, vis)
-    weights = _calibrated(features, windows)
+    if valid is not None:
+        windows = [window for window in windows if valid[_area(window, valid.shape)].any()]
+    features = _features(ir, vis, valid)
+    known = None if valid is None else torch.from_numpy(valid)
+    weights = _calibrated(features, windows, known) if windows else []
     samples = [Sample(window, weight) for window, weight in zip(windows, weights, strict=True)]
     for feature, sign in EXTREMES:
-        place = int((sign * features[feature]).argmax())
+        values = sign * features[feature]
+        place = int((values if known is None else values.masked_fill(~known, -torch.inf)).argmax())
         y, x = divmod(place, features.shape[2])
         window = Window(
             _span(height, round((y + 0.5) * height / features.shape[1]), config),
             _span(width, round((x + 0.5) * width / features.shape[2]), config),
         )
         if window not in [sample.window for sample in samples]:
-            samples.append(Sample(window, 0.0))
+            samples.append(Sample(window, 0.0 if windows else 1.0))
     return samples
+
+
+def _shrunk(ir: Float, vis: Float, valid: Mask | None) -> tuple[Float, Float, Mask | None]:
+    """Return overviews that are at most OVERVIEW pixels long: means of their pixels with data."""
+    if valid is None:
+        return shrink(ir), shrink(vis), None
+    step = -(-max(ir.shape) // OVERVIEW)
+    (small_ir, seen), (small_vis, _) = (overview_of(image, valid, step) for image in (ir, vis))
+    return small_ir.astype(np.float32), small_vis.astype(np.float32), seen
 
 
 def survey(
@@ -102,6 +122,7 @@ def survey(
     pair_id: str = "",
     seed: int = 0,
     precision: str = "fp32",
+    masks: list[Mask | None] | None = None,
 ) -> SceneStatistics:
     """Take a scene's statistics from samples of it; all go through the network at once.
 
@@ -112,18 +133,18 @@ def survey(
         pair_id: the name of the pair, which keys its noise.
         seed: seed of the noise.
         precision: fp32, or bf16 or fp16 on CUDA.
+        masks: (h, w) of each sample's window, True where both images have data; None for a sample, or
+            for all, where they have data everywhere. Where a mask is False a pixel takes no part in the
+            statistics, unless that is everywhere.
     """
     multiple, device = model.config.size_multiple, next(model.parameters()).device
     ir, vis = (
         torch.cat([_padded(image, multiple) for image in side]).to(device)
         for side in zip(*images, strict=True)
     )
-    mask = torch.zeros(len(ir), *ir.shape[2:], dtype=torch.bool, device=device)
-    for part, sample in zip(mask, samples, strict=True):
-        part[_counted(sample.window.rows), _counted(sample.window.columns)] = True
-    weights = torch.tensor([sample.weight for sample in samples], device=device)
+    counted = _counted_pixels(samples, masks, ir)
     origins = [(sample.window.rows.start, sample.window.columns.start) for sample in samples]
-    with recording(model, Counted(mask, weights)) as statistics:
+    with recording(model, counted) as statistics:
         fuse_maps(
             model, ir, vis, pair_ids=[pair_id] * len(ir), seed=seed, precision=precision, origins=origins
         )
@@ -162,43 +183,59 @@ def _span_from(length: int, start: int, config: DMNetConfig) -> Span:
     return Span(length=length, start=start, stop=min(stop, length), first=first, last=last)
 
 
-def _features(ir: Float, vis: Float) -> Tensor:
-    """Return local features of both overviews, (7, h, w): values, contrast, squares and product."""
+def _features(ir: Float, vis: Float, valid: Mask | None) -> Tensor:
+    """Return local features of both overviews, (7, h, w): values, contrast, squares and product.
+
+    A pixel has no contrast to one without data.
+    """
     maps = torch.from_numpy(np.stack([ir, vis]))
-    down = F.pad(maps.diff(dim=1), (0, 0, 0, 1))
-    right = F.pad(maps.diff(dim=2), (0, 1))
-    contrast = (down.square() + right.square()).sqrt()
+    down, right = maps.diff(dim=1), maps.diff(dim=2)
+    if valid is not None:
+        known = torch.from_numpy(valid)
+        down, right = down * (known[1:] & known[:-1]), right * (known[:, 1:] & known[:, :-1])
+    contrast = (F.pad(down, (0, 0, 0, 1)).square() + F.pad(right, (0, 1)).square()).sqrt()
     return torch.cat([maps, contrast, maps.square(), maps.prod(dim=0, keepdim=True)])
 
 
-def _calibrated(features: Tensor, windows: list[Window]) -> list[float]:
-    """Return the weights by which the windows' features have the means of all.
+def _calibrated(features: Tensor, windows: list[Window], valid: Tensor | None) -> list[float]:
+    """Return the weights by which the windows' features have the means of all pixels with data.
 
     Of the weights that do, these are nearest to 1, the nearer the more pixels a window counts. The
     features are in units of their standard deviation; RIDGE bounds the weights where no weights do.
+
+    Args:
+        features: (F, h, w) of the overview.
+        windows: of the samples, each with data.
+        valid: (h, w) bool, True where there are data; None where there are data everywhere.
     """
-    scale = features.flatten(1).std(dim=1).clamp(min=1e-6)[:, None, None]
-    features = ((features - features.mean(dim=(1, 2), keepdim=True)) / scale).double()
+    known = torch.ones(features.shape[1:], dtype=torch.bool) if valid is None else valid
+    pixels = features[:, known]  # (F, N)
+    # one pixel alone has a deviation of 0
+    deviation = pixels.std(dim=1, correction=min(1, pixels.shape[1] - 1))
+    scale = deviation.clamp(min=1e-6)[:, None, None]
+    features = ((features - pixels.mean(dim=1)[:, None, None]) / scale).double()
     means, sizes = [], []
     for window in windows:
-        rows, columns = (
-            _at_scale(span, length)
-            for span, length in zip((window.rows, window.columns), features.shape[1:], strict=True)
-        )
-        means.append(features[:, rows, columns].mean(dim=(1, 2)))
-        sizes.append(
-            (window.rows.last - window.rows.first) * (window.columns.last - window.columns.first)
-        )
+        area = _area(window, known.shape)
+        means.append(features[:, *area][:, known[area]].mean(dim=1))
+        height, width = (span.last - span.first for span in (window.rows, window.columns))
+        sizes.append(height * width * float(known[area].double().mean()))
     shares = torch.tensor(sizes, dtype=torch.float64)
     shares = (shares / shares.sum())[:, None]
-    known = torch.cat([torch.ones_like(shares), torch.stack(means)], dim=1)  # (windows, 1 + features)
-    wanted = torch.zeros(known.shape[1], dtype=torch.float64)
+    constrained = torch.cat([torch.ones_like(shares), torch.stack(means)], dim=1)  # (windows, 1 + F)
+    wanted = torch.zeros(constrained.shape[1], dtype=torch.float64)
     wanted[0] = 1.0  # the weights' mean; that of each feature is 0
     ridge = RIDGE * (1.0 - wanted)
     slopes = torch.linalg.solve(
-        (known * shares).T @ known + torch.diag(ridge), wanted - (known * shares).sum(dim=0)
+        (constrained * shares).T @ constrained + torch.diag(ridge),
+        wanted - (constrained * shares).sum(dim=0),
     )
-    return [float(weight) for weight in (1.0 + known @ slopes).clamp(min=LEAST_WEIGHT)]
+    return [float(weight) for weight in (1.0 + constrained @ slopes).clamp(min=LEAST_WEIGHT)]
+
+
+def _area(window: Window, shape: tuple[int, ...]) -> tuple[slice, slice]:
+    """Return the pixels of an overview of a shape, (h, w), that a window's core covers."""
+    return _at_scale(window.rows, shape[0]), _at_scale(window.columns, shape[1])
 
 
 def _at_scale(span: Span, length: int) -> slice:
@@ -210,6 +247,26 @@ def _at_scale(span: Span, length: int) -> slice:
 def _counted(span: Span) -> slice:
     """Return the pixels that count along one axis: the core, and the padding at the image's end."""
     return slice(span.first - span.start, None if span.last == span.length else span.last - span.start)
+
+
+def _counted_pixels(
+    samples: list[Sample], masks: list[Mask | None] | None, images: Tensor
+) -> Counted:
+    """Return which pixels of the padded samples, (B, 1, H, W), take part in the statistics."""
+    cores = torch.zeros(len(images), *images.shape[2:], dtype=torch.bool)
+    for part, sample in zip(cores, samples, strict=True):
+        part[_counted(sample.window.rows), _counted(sample.window.columns)] = True
+    mask = cores.clone()
+    for part, valid in zip(mask, masks or [None] * len(samples), strict=True):
+        if valid is not None:
+            sides = [(0, whole - own) for whole, own in zip(part.shape, valid.shape, strict=True)]
+            part &= torch.from_numpy(np.pad(valid, sides, mode="edge"))
+    if not mask.any():
+        mask = cores
+    weights = torch.tensor([sample.weight for sample in samples])
+    if not (weights * mask.any(dim=2).any(dim=1)).any():
+        weights = torch.ones(len(samples))
+    return Counted(mask.to(images.device), weights.to(images.device))
 
 
 def _padded(image: Float, multiple: int) -> Tensor:

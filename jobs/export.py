@@ -1,4 +1,4 @@
-"""Exports fused images as PNG, JPEG or TIFF files: python jobs/export.py --help."""
+"""Exports fused images as PNG, JPEG, TIFF or COG files: python jobs/export.py --help."""
 
 import sys
 from pathlib import Path
@@ -12,8 +12,9 @@ from cluster.text.plain_text import printable  # noqa: E402
 
 NAME = "export"
 DESCRIPTION = (
-    "Export fused images of an output of fuse_archive as PNG, JPEG or TIFF files. The same command run "
-    f"again goes on: it writes only images that are not there or whose pair was fused again. {ON_RAY}"
+    "Export fused images of an output of fuse_archive as PNG, JPEG, TIFF or Cloud Optimized GeoTIFF "
+    "files. The same command run again goes on: it writes only images that are not there or whose pair "
+    f"was fused again. {ON_RAY}"
 )
 
 

@@ -11,7 +11,10 @@ from cluster.text.job_main import parse_config, run  # noqa: E402
 from cluster.text.plain_text import printable  # noqa: E402
 
 NAME = "index_archive"
-DESCRIPTION = "List an archive's infrared and visible images, and match them into pairs by their names."
+DESCRIPTION = (
+    "List an archive's infrared and visible images, and match them into pairs by their names, or as the "
+    "assets of STAC items."
+)
 
 
 def parse_arguments(arguments: list[str] | None = None) -> IndexConfig:
@@ -31,6 +34,9 @@ def index(config: IndexConfig) -> str:
     print(f"{report.num_pairs} pairs in {written}{' (not written)' if config.dry_run else ''}")
     for pair_id, ir, vis in report.pairs if config.dry_run else report.pairs[:1]:
         print(f"  {'' if config.dry_run else 'for example '}{pair_id!r}: {ir!r} with {vis!r}")
+    if report.num_unknown_camera:
+        named = printable(redact_url(config.cameras_url or ""))
+        print(f"{report.num_unknown_camera} pairs of cameras that {named} does not name: no homography")
     for reason, count in sorted(report.num_unmatched.items()):
         what = "names without a pair" if reason in NO_PAIR else "files left out"
         print(f"{count} {what} ({reason}){'' if config.dry_run else f', listed in {unmatched}'}")

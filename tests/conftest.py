@@ -5,6 +5,8 @@ Markers by which tests are selected, never by their names (pyproject.toml says w
 - `s3` is put here on each test that uses the fixture `s3`, or whose parameter of that name chooses it.
 - `ray` is put here on each test that uses the fixture `shared_ray`.
 - `own_ray`, `kills` and `slow` stand in the test files.
+
+`make test` runs two processes. The tests with a Ray all run in one of them, and begin first.
 """
 
 import os
@@ -33,21 +35,40 @@ SHARED = REPO_ROOT.parent / "shared"
 
 @pytest.hookimpl(tryfirst=True)  # before the markers select
 def pytest_collection_modifyitems(items):
-    """Put on the markers that follow from the fixtures of a test."""
+    """Put on the markers that follow from the fixtures of a test, and the tests with a Ray first."""
     for item in items:
         chosen = item.callspec.params.values() if hasattr(item, "callspec") else ()
         if "s3" in item.fixturenames or "s3" in [value for value in chosen if isinstance(value, str)]:
             item.add_marker("s3")
         if "shared_ray" in item.fixturenames:
             item.add_marker("ray")
+        if _has_ray(item):
+            item.add_marker(pytest.mark.xdist_group("ray"))
+    items.sort(key=lambda item: not _has_ray(item))
 
 
-LEFT_OUT = []
-"""Tests that the markers of this run leave out."""
+def _has_ray(item):
+    return any(item.get_closest_marker(name) for name in ("ray", "own_ray"))
+
+
+LEFT_OUT = set()
+"""Names of the tests that the markers of this run leave out."""
 
 
 def pytest_deselected(items):
-    LEFT_OUT.extend(items)
+    LEFT_OUT.update(item.nodeid for item in items)
+
+
+def pytest_sessionfinish(session):
+    """Tell the process that reports, where there are several, what this one left out."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left_out"] = sorted(LEFT_OUT)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    """Take what a process left out."""
+    LEFT_OUT.update(getattr(node, "workeroutput", {}).get("left_out", ()))
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -23,10 +23,11 @@ FORBIDDEN = {
     "cluster": {"jobs"},
 }
 ONLY_IN = {
-    **dict.fromkeys(("fsspec", "s3fs", "pyarrow", "duckdb", "zarr"), {"storage"}),
+    **dict.fromkeys(
+        ("fsspec", "s3fs", "pyarrow", "duckdb", "zarr", "zarr_cm", "stac_geoparquet"), {"storage"}
+    ),
     "ray": {"runtime", *TOP_ROOMS},
-    "PIL": {"archive"},
-    "rasterio": {"archive"},
+    **dict.fromkeys(("PIL", "rasterio", "pystac", "shapely"), {"archive"}),
 }
 """Libraries that only some rooms of `cluster` import."""
 NO_RAY = ("fusing/steps", "evaluating/scoring.py", "exporting/writing.py", "training/crops.py")

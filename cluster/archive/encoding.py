@@ -1,4 +1,4 @@
-"""Fused images as the bytes of an image file."""
+"""Fused images as the bytes of an image file; `cog.py` writes those that need not fit into memory."""
 
 from __future__ import annotations
 
@@ -10,9 +10,14 @@ import simplejpeg
 import tifffile
 from numpy.typing import NDArray
 
-EXTENSIONS = {"png": "png", "jpeg": "jpg", "tiff": "tif"}
+EXTENSIONS = {"png": "png", "jpeg": "jpg", "tiff": "tif", "cog": "tif"}
 """Extension of the files of each format."""
-DTYPES = {"png": ("uint8", "uint16"), "jpeg": ("uint8",), "tiff": ("uint8", "uint16", "float32")}
+DTYPES = {
+    "png": ("uint8", "uint16"),
+    "jpeg": ("uint8",),
+    "tiff": ("uint8", "uint16", "float32"),
+    "cog": ("uint8", "uint16", "float32"),
+}
 """Types of pixels that each format holds."""
 
 

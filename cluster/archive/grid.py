@@ -11,21 +11,24 @@ and equals the same part of the whole image warped.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 
 from cluster.archive.mapping import Mapping, Numbers, Projective, between_maps, by_homography
-from cluster.archive.reasons import BadImage
+from cluster.archive.reasons import BadImage, BadPair
 from cluster.archive.resampling import read_at
 from cluster.archive.sources.image import SourceImage
-from cluster.archive.sources.source import Source, Window
+from cluster.archive.sources.source import Source, Window, decoded, read_in_blocks, reduction
 
 ASPECT_TOLERANCE = 0.01
 """Largest relative difference of the shapes, width / height, of two images that show the same."""
 SAME_PLACE = 0.01
 """Pixels by which two maps may differ that count as one."""
+BLOCK_SIDE = 1024
+"""Side, in pixels, of the blocks that are warped one by one: a large window takes little memory so."""
 NUM_PROBES = 65
 """Points along each side of an image by which it is found out where it lies in the other."""
 
@@ -42,8 +45,8 @@ class Grid:
     """How the two come together: identity, georeferenced, homography or scale."""
     mapping: Mapping | None
     """From visible to infrared pixels; None where they are the same."""
-    step: int = 1
-    """Whole number by which the infrared image is reduced first, where its pixels are that much finer."""
+    scale: float = 1.0
+    """Infrared pixels along one visible pixel, about."""
 
     @property
     def height(self) -> int:
@@ -55,15 +58,71 @@ class Grid:
         """Number of columns."""
         return self.vis.width
 
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of both sides fetched so far."""
+        return self.ir.num_bytes + self.vis.num_bytes
+
     def read_vis(self, window: Window) -> SourceImage:
-        """Return visible pixels; errors as of `Source.read`."""
-        return self.vis.read(window)
+        """Return visible pixels, and the mask of those with data.
+
+        Raises:
+            BadPair: they can't be read, whatever the error was.
+        """
+        with self._side("vis"):
+            return self.vis.read(window)
 
     def read_ir(self, window: Window) -> SourceImage:
-        """Return infrared pixels, and the mask of those with data, at the visible pixels of a window."""
-        if self.mapping is None:
-            return self.ir.read(window)
-        return read_at(self.ir, *self.mapping.centres(window), self.step)
+        """Return infrared pixels, and the mask of those with data, at the visible pixels of a window.
+
+        Raises:
+            BadPair: they can't be read, whatever the error was.
+        """
+        with self._side("ir"):
+            if self.mapping is None:
+                return self.ir.read(window)
+            return read_in_blocks(self._warped, window, BLOCK_SIDE, 1)
+
+    def overview(self, max_side: int) -> tuple[SourceImage, SourceImage]:
+        """Return the whole of both sides, infrared first, reduced by one whole number.
+
+        No side of the visible image is longer than `max_side` then. Pixels are means of those with
+        data. An infrared image that lies otherwise is reduced to about that size first, then warped.
+
+        Raises:
+            BadPair: a side can't be read, whatever the error was.
+        """
+        with self._side("ir"):
+            if self.mapping is None:
+                ir = self.ir.overview(max_side)
+            else:
+                ir = self._warped_overview(self.mapping, reduction(self.vis, max_side))
+        with self._side("vis"):
+            return ir, self.vis.overview(max_side)
+
+    def _warped(self, window: Window) -> SourceImage:
+        """Return infrared pixels; where these are finer than the visible ones, means of them."""
+        assert self.mapping is not None
+        return read_at(self.ir, *self.mapping.centres(window), max(1, int(self.scale + 1e-6)))
+
+    def _warped_overview(self, mapping: Mapping, step: int) -> SourceImage:
+        """Return the infrared image at the middles of blocks of step x step visible pixels."""
+        longest = -(-max(self.ir.height, self.ir.width) // max(1, int(self.scale * step + 1e-6)))
+        reduced = reduction(self.ir, longest)
+        source = decoded(self.ir.overview(longest), self.ir.url)
+        rows, columns = (
+            np.minimum(np.arange(0, length, step) + step / 2, (np.arange(0, length, step) + length) / 2)
+            for length in (self.height, self.width)
+        )
+        x, y = mapping.points(*np.meshgrid(columns, rows))
+        return read_at(source, x / reduced, y / reduced, 1)
+
+    @contextmanager
+    def _side(self, side: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # stores and decoders raise errors of their own
+            raise BadPair(side, error, self.num_bytes) from error
 
 
 def make_grid(
@@ -107,7 +166,7 @@ def make_grid(
     x, y = _common_points(mapping, ir, vis)
     if not x.size:
         raise _no_overlap(kind)
-    return Grid(ir, vis, kind, mapping, max(1, int(_scale(mapping, x, y) + 1e-6)))
+    return Grid(ir, vis, kind, mapping, _scale(mapping, x, y))
 
 
 def _is_same_place(mapping: Mapping, vis: Source) -> bool:
@@ -157,7 +216,8 @@ def _size_mismatch(ir: Source, vis: Source, resample: bool) -> BadImage:
         lacking = "infrared" if places[1] else "visible"
         advice = f"only one lies on the earth: give the {lacking} image a CRS and a transform"
     elif _same_aspect(ir, vis) and not resample:
-        advice = "they have the same shape: have the infrared image scaled, if both show the same"
+        advice = "they have the same shape: if both show the same, have the infrared image scaled by "
+        advice += "--resample"
     else:
         advice = "register the pair"
     return BadImage(

@@ -27,7 +27,10 @@ UNFIT = "the name does not fit the pattern"
 HIDDEN = "a file or folder whose name begins with a dot"
 IN_OUTPUT = "in an output of fuse_archive"
 OUTPUT_PARTS = frozenset(
-    (STORE, "ledger", "lease", "metrics.parquet", "rejected.parquet", "report", "runs", "preview.png")
+    (
+        *(STORE, "ledger", "lease", "metrics.parquet", "rejected.parquet", "report", "runs"),
+        *("preview.png", "stac", "statistics"),
+    )
 )
 """Files and folders of an output of fuse_archive."""
 

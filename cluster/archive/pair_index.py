@@ -1,8 +1,8 @@
 """The pair index: which infrared and which visible file make a pair.
 
-First in the flow. `build_index` makes an index of two prefixes; `open_index` brings an index, or two
-prefixes, into a database as the tables `pairs` and `unmatched`. A name that makes no pair is listed with
-its reason.
+First in the flow. `build_index` makes an index of two prefixes or of STAC items; `open_index` brings an
+index, or two prefixes, into a database as the tables `pairs` and `unmatched`. A name that makes no pair
+is listed with its reason.
 """
 
 from __future__ import annotations
@@ -12,10 +12,14 @@ from typing import Any
 
 import pandas as pd
 
+from cluster.archive.cameras import PART as CAMERA
+from cluster.archive.cameras import read_cameras, with_cameras
+from cluster.archive.columns import BANDS, HOMOGRAPHY, bands_sql, homography_sql
 from cluster.archive.config import IndexConfig
 from cluster.archive.matching import NO_PAIR, match_pairs
 from cluster.archive.naming import PART, Naming
 from cluster.archive.no_pairs import counted, no_pairs_message
+from cluster.archive.stac import pairs_of_items
 from cluster.storage import objects, tables, urls
 from cluster.storage.config_urls import with_absolute_urls
 from cluster.storage.tables import Database, quoted
@@ -28,12 +32,17 @@ SCHEMA = {
     "ir_etag": "str",
     "vis_size": "int64",
     "vis_etag": "str",
+    "ir_bands": "str",
+    "vis_bands": "str",
+    "ir_to_vis": "str",
 }
 """Columns of an index that this project writes; the first three are those that every index has."""
 NEEDED = ("pair_id", "ir_url", "vis_url")
 URLS = ("ir_url", "vis_url")
-SOURCE = ("pair_id", "ir_size", "ir_etag", "vis_size", "vis_etag")
-"""Columns that tell one version of a pair's files from another."""
+SOURCE = tuple(column for column in SCHEMA if column not in URLS)
+"""Columns that tell one version of a pair from another: that of its files, and what is read of them."""
+READ = tuple(column for column in SCHEMA if column not in ("ir_etag", "vis_etag"))
+"""Columns by which a pair is read."""
 UNMATCHED_SCHEMA = dict.fromkeys(("pair_id", "reason", "detail", "ir_url", "vis_url"), "str")
 NUM_EXAMPLES = 10
 """Pairs that a report on an index names."""
@@ -54,46 +63,65 @@ class IndexReport:
     unmatched_url: str
     """URL of the table of unmatched names."""
     pairs: list[tuple[str, str, str]]
-    """Up to NUM_EXAMPLES pairs from all over the index: pair_id and the paths below both prefixes."""
+    """Up to NUM_EXAMPLES pairs from all over the index: pair_id, and the paths of both files below the
+    prefixes or below the folder of the STAC document."""
     unmatched: dict[str, str]
     """Name and detail of one name that makes no pair, by reason."""
+    num_unknown_camera: int = 0
+    """Number of pairs of cameras that the table of cameras does not name."""
 
 
 def build_index(config: IndexConfig) -> IndexReport:
-    """List both prefixes, match the names, write the index and the table of unmatched names.
+    """Find the pairs, write the index and the table of unmatched names.
 
     Under `--dry-run` nothing is written.
 
     Raises:
-        ValueError: a prefix is not there or cannot be reached, both name the same files, or no name has
-            a partner.
+        ValueError: a prefix or the STAC document is not there or cannot be used, both prefixes name the
+            same files, or there is no pair.
     """
     config = with_absolute_urls(config)
-    pairs, unmatched = _match_prefixes(config.ir_url, config.vis_url, config.naming)
+    bands = (config.ir_bands or "", config.vis_bands or "")
+    schema, num_unknown = SCHEMA, 0
+    if config.stac_url is not None:
+        assert config.ir_asset is not None and config.vis_asset is not None
+        pairs, unmatched, carried = pairs_of_items(config.stac_url, config.ir_asset, config.vis_asset)
+        pairs = [row | {"ir_bands": bands[0], "vis_bands": bands[1], "ir_to_vis": ""} for row in pairs]
+        schema = SCHEMA | carried
+        folders = (config.stac_url.rpartition("/")[0],) * 2
+    else:
+        assert config.ir_url is not None and config.vis_url is not None
+        folders = (config.ir_url, config.vis_url)
+        pairs, unmatched = _match_prefixes(*folders, config.naming, bands)
+    if config.cameras_url is not None:
+        homographies = read_cameras(config.cameras_url)
+        num_unknown = with_cameras(pairs, config.naming.patterns()[0].names, homographies)
+        schema = schema | {CAMERA: "str"}
     unmatched_url = unmatched_table_url(config.output_url)
-    for url, rows, schema in (
+    for url, rows, columns in (
         (unmatched_url, unmatched, UNMATCHED_SCHEMA),
-        (config.output_url, pairs, SCHEMA),
+        (config.output_url, pairs, schema),
     ):
         if not config.dry_run:
-            tables.write_table(url, tables.as_table(rows, schema).to_pandas())
+            tables.write_table(url, tables.as_table(rows, columns).to_pandas())
     by_reason = counted(unmatched)
     return IndexReport(
         num_pairs=len(pairs),
         num_unmatched={reason: count for reason, count, _ in by_reason},
         index_url=config.output_url,
         unmatched_url=unmatched_url,
-        pairs=_examples(pairs, config),
+        pairs=_examples(pairs, folders),
         unmatched={reason: f"{row['pair_id']!r}, {row['detail']}" for reason, _, row in by_reason},
+        num_unknown_camera=num_unknown,
     )
 
 
-def _examples(pairs: list[Row], config: IndexConfig) -> list[tuple[str, str, str]]:
+def _examples(pairs: list[Row], folders: tuple[str, str]) -> list[tuple[str, str, str]]:
     number = min(len(pairs), NUM_EXAMPLES)
     chosen = [pairs[place * len(pairs) // number] for place in range(number)]
     ir, vis = (
-        [urls.path_below(row[side], prefix) or urls.redact_url(row[side]) for row in chosen]
-        for side, prefix in zip(URLS, (config.ir_url, config.vis_url), strict=True)
+        [urls.path_below(row[side], folder) or urls.redact_url(row[side]) for row in chosen]
+        for side, folder in zip(URLS, folders, strict=True)
     )
     return list(zip((row["pair_id"] for row in chosen), ir, vis, strict=True))
 
@@ -105,6 +133,7 @@ def open_index(
     vis_url: str | None = None,
     partition: tuple[int, int] | None = None,
     output_url: str | None = None,
+    bands: tuple[str, str] = ("", ""),
 ) -> int:
     """Make the tables `pairs` and `unmatched` of a run; return how many other files were left out.
 
@@ -121,6 +150,7 @@ def open_index(
         partition: (k, n): only the names that are in the k-th, from 1, of n parts.
         output_url: output of the run, whose files are no images of the archive where it lies below a
             prefix.
+        bands: infrared and visible bands of the pairs of which the index names none.
 
     Raises:
         ValueError: the index or a prefix cannot be used, or a pair_id stands twice.
@@ -128,7 +158,7 @@ def open_index(
     own = in_partition(partition)
     if index_url is None:
         assert ir_url is not None and vis_url is not None
-        _add_listed(database, _match_prefixes(ir_url, vis_url, Naming(), output_url), own)
+        _add_listed(database, _match_prefixes(ir_url, vis_url, Naming(), bands, output_url), own)
         names = "no_pairs"
     else:
         if not database.open("stored", index_url):
@@ -141,6 +171,7 @@ def open_index(
             f"create or replace table pairs as select row_number() over () - 1 as __row, * "
             f"from ({_normalised(database)}) where {own}",
             folder=urls.absolute_url(index_url).rpartition("/")[0],
+            **dict(zip(BANDS, bands, strict=True)),
         )
         names = "stored_names"
         if not database.open(names, unmatched_table_url(index_url)):
@@ -201,7 +232,11 @@ def unmatched_table_url(index_url: str) -> str:
 
 
 def _match_prefixes(
-    ir_url: str, vis_url: str, naming: Naming, output_url: str | None = None
+    ir_url: str,
+    vis_url: str,
+    naming: Naming,
+    bands: tuple[str, str],
+    output_url: str | None = None,
 ) -> tuple[list[Row], list[Row]]:
     prefixes = {"ir": urls.absolute_url(ir_url), "vis": urls.absolute_url(vis_url)}
     folders = _folders_of_one(**prefixes)
@@ -211,12 +246,15 @@ def _match_prefixes(
             for folder, pattern in zip(folders, (naming.ir_pattern, naming.vis_pattern), strict=True)
         )
         if ir_names == vis_names or (naming.ignore_case and ir_names.lower() == vis_names.lower()):
-            raise ValueError(
-                f"--ir {urls.redact_url(ir_url)!r} and --vis {urls.redact_url(vis_url)!r} name the same "
-                "files, each of which would be paired with itself, expected two folders, or an index by "
-                "two patterns: for example jobs/index_archive.py --ir-pattern '{id}_T' --vis-pattern "
-                "'{id}_W', where a_T.png and a_W.png are the images of the pair a"
-            )
+            if not all(bands) or bands[0] == bands[1]:
+                raise ValueError(
+                    f"--ir {urls.redact_url(ir_url)!r} and --vis {urls.redact_url(vis_url)!r} name the "
+                    "same files, each of which would be paired with itself, expected two folders, an "
+                    "index by two patterns, for example jobs/index_archive.py --ir-pattern '{id}_T' "
+                    "--vis-pattern '{id}_W', where a_T.png and a_W.png are the images of the pair a, or "
+                    "files that hold both images: --ir-bands 4 --vis-bands 1,2,3"
+                )
+            folders = None  # a file is both images of its pair
     files = {side: objects.list_files(url) for side, url in prefixes.items()}
     outputs = [
         None if output_url is None else urls.path_below(output_url, url) for url in prefixes.values()
@@ -224,6 +262,8 @@ def _match_prefixes(
     pairs, unmatched = match_pairs(
         files["ir"], files["vis"], naming, folders=folders, outputs=(outputs[0], outputs[1])
     )
+    for row in pairs:
+        row |= {**dict(zip(BANDS, bands, strict=True)), HOMOGRAPHY: ""}
     if not pairs:
         num_files = {side: len(found) for side, found in files.items()}
         raise ValueError(no_pairs_message(prefixes, num_files, naming, unmatched))
@@ -275,9 +315,12 @@ def _check_columns(database: Database, index_url: str) -> None:
 def _normalised(database: Database) -> str:
     """Return the query for the rows of `stored` with the columns of SCHEMA in their types.
 
-    `$folder` in it is the folder of relative URLs.
+    `$folder` in it is the folder of relative URLs, `$ir_bands` and `$vis_bands` are the bands of rows
+    that name none.
     """
-    columns = {name.lower(): name for name in database.columns("from stored")}
+    found = database.columns("from stored")
+    columns = {name.lower(): name for name in found}
+    kinds = {name.lower(): kind for name, kind in found.items()}
     known = {"pair_id": "pair_id::varchar"}
     for side in ("ir", "vis"):
         url, size, etag = (f"{side}_{what}" for what in ("url", "size", "etag"))
@@ -295,6 +338,10 @@ def _normalised(database: Database) -> str:
                 f"then {number}::bigint else -1 end"
             )
         known[etag] = f"coalesce({etag}::varchar, '')" if etag in columns else "''"
+    for name in BANDS:
+        text = bands_sql(name, kinds[name]) if name in columns else "''"
+        known[name] = f"coalesce(nullif({text}, ''), ${name})"
+    known[HOMOGRAPHY] = homography_sql(HOMOGRAPHY, kinds[HOMOGRAPHY]) if HOMOGRAPHY in columns else "''"
     selected = [f"{known[column]} as {column}" for column in SCHEMA]
     selected += [quoted(name) for column, name in columns.items() if column not in SCHEMA]
     return f"select {', '.join(selected)} from stored"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 REASONS = {
-    "missing_partner": "only one side of the pair was found",
-    "ambiguous": "two files of one side have the pair's name",
-    "bad_name": "the file's name is not UTF-8",
+    "missing_partner": "a side of the pair was not found: no file of the name, or no such STAC asset",
+    "ambiguous": "several files of one side, or several STAC items, have the pair's name",
+    "bad_name": "the file's name is not UTF-8, or the STAC item has no id",
     "missing_file": "the file is not there any more",
     "empty": "the file has no bytes",
     "wrong_type": "the content is not an image of a type that is read",
@@ -33,6 +33,17 @@ class BadImage(ValueError):
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail
+
+
+class BadPair(BadImage):
+    """A pair that can't be read; the detail begins with `ir:` or `vis:` where one side is the cause."""
+
+    def __init__(self, side: str, error: Exception, num_bytes: int) -> None:
+        """Take the side, empty where both are the cause, and the bytes that were read before."""
+        reason, detail = explain(error)
+        super().__init__(reason, f"{side}: {detail}" if side else detail)
+        self.num_bytes = num_bytes
+        """Bytes of both files that were read before the error."""
 
 
 def explain(error: Exception) -> tuple[str, str]:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cluster.archive.config import RANGE_POLICIES
+from cluster.archive.config import RANGE_POLICIES, RESAMPLE_HELP
 from cluster.archive.naming import NamePattern
 from cluster.text.options import check_index_name, check_options, option
 
@@ -58,6 +58,7 @@ class EvaluateConfig:
         f"Visible source values that become 0 and 1, found for each image by itself: {RANGE_POLICIES}",
         "input", default="auto", metavar="POLICY",
     )
+    resample: bool = option(RESAMPLE_HELP, "input", default=False)
     max_pixels: int = option(
         "Largest image that is decoded, in pixels (height x width). A pair with a larger image has no "
         "scores and is counted as a problem.",

@@ -17,7 +17,7 @@ from typing import Any, cast
 
 import pandas as pd
 
-from cluster.archive.pair_index import load_index
+from cluster.archive.pair_index import READ, load_index
 from cluster.evaluating import score_table
 from cluster.evaluating.config import REFERENCES, EvaluateConfig
 from cluster.evaluating.images import find_images, find_method
@@ -71,7 +71,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
         methods += [Method(name, "reference", "") for name in REFERENCES]
         for found in places.values():
             found |= dict.fromkeys(REFERENCES, "")
-    rows = pairs[["pair_id", "ir_url", "vis_url", "set"]].assign(
+    rows = pairs[[*READ, "set"]].assign(
         locations=[json.dumps(places[name]) for name in pairs["pair_id"]]
     )
     scored: list[Row] = []
@@ -97,6 +97,7 @@ def _score(config: EvaluateConfig, rows: pd.DataFrame, methods: tuple[Method, ..
         "stretch": config.stretch,
         "reading": config.reading,
         "max_pixels": config.max_pixels,
+        "resample": config.resample,
     }
     with ray_session(0), Database() as database:
         database.add("pairs", rows)

@@ -42,19 +42,26 @@ class Method:
 
 
 def score_pair(
-    row: Row, *, methods: tuple[Method, ...], stretch: str, reading: Reading, max_pixels: int
+    row: Row,
+    *,
+    methods: tuple[Method, ...],
+    stretch: str,
+    reading: Reading,
+    max_pixels: int,
+    resample: bool = False,
 ) -> list[Row]:
     """Score each method's fused image of one pair.
 
-    In:  pair_id, ir_url, vis_url, set (str), locations (JSON: for each method that has a fused image of
-         the pair, its URL or its group in the store). A method that is not in it gives no row.
+    In:  the columns READ of the pair index, set (str), locations (JSON: for each method that has a fused
+         image of the pair, its URL or its group in the store). A method that is not in it gives no row.
     Out: a row for each method: pair_id, set, method, height, width, EN, SD, ... (NaN where reason is
          set), reason, detail, seconds.
     """
     locations: dict[str, str] = json.loads(row["locations"])
     start = time.perf_counter()
     try:
-        pair = read_images(row, max_pixels=max_pixels).prepared(reading)
+        images = read_images(row, max_pixels=max_pixels, resample=resample)
+        pair = images.prepared(reading)
         sources = (_levels(pair.ir), _levels(pair.vis))  # (1, 1, H, W) grey levels
         valid = None if pair.valid is None else torch.from_numpy(pair.valid)[None, None]
     # The edge of the step: one bad pair must not end the run of a million.

@@ -28,6 +28,12 @@ class ExportConfig:
         "example 'VIF < 0.5'. With --pairs too, a pair must be in the list and meet the condition.",
         "input", default=None, metavar="CONDITION", unset="every fused pair",
     )
+    max_pixels: int = option(
+        "Largest image, in pixels (height x width), that is written as png, jpeg or tiff: it is held in "
+        "memory whole. A pair with a larger image fails. With --format cog, which reads chunk by chunk, "
+        "this is the largest chunk.",
+        "input", default=16_777_216, metavar="N", bounds=(64, 2**31),
+    )
 
     output_url: str = option(
         "Folder or s3:// prefix that receives the images. Each is named by its pair_id with the "
@@ -36,8 +42,9 @@ class ExportConfig:
     )
     image_format: str = option(
         "Format of the images: png holds 8 and 16 bits a channel, tiff these and 32-bit floats, jpeg 8 "
-        "bits, with losses.",
-        "output", flag="--format", default="png", choices=("png", "jpeg", "tiff"),
+        "bits, with losses. cog is a Cloud Optimized GeoTIFF with overviews, its place on the earth, and "
+        "a mask of the pixels without data; it holds what tiff holds, of an image of any size.",
+        "output", flag="--format", default="png", choices=("png", "jpeg", "tiff", "cog"),
     )
     quality: int | None = option(
         "Quality of JPEG files, from 1 to 100: higher is larger and nearer to the fused image.",

@@ -86,10 +86,11 @@ def export(config: ExportConfig) -> Export:
         ]
         num_exported = 0
         if num_todo:
-            record, quality = Record(config.output_url), quality_of(config)
+            record = Record(config.output_url)
+            how = {"format": config.image_format, "quality": quality_of(config)}
             try:
                 for rows in _export(database, config, store_url):
-                    written = [row | {"quality": quality} for row in rows if not row["reason"]]
+                    written = [row | how for row in rows if not row["reason"]]
                     record.add(written)
                     num_exported += len(written)
                     failed += [
@@ -114,16 +115,17 @@ def _export(database: Database, config: ExportConfig, store_url: str) -> Iterato
     from cluster.runtime.datasets import batches_of, dataset_of
     from cluster.runtime.session import ray_session
 
-    options = {
+    options: dict[str, Any] = {
         "store_url": store_url,
         "output_url": config.output_url,
         "image_format": config.image_format,
         "quality": quality_of(config),
+        "max_pixels": config.max_pixels,
     }
     with ray_session(0):
         with dataset_of(
             database,
-            "select pair_id, zarr_path, file, version from todo order by zarr_path",
+            "select pair_id, zarr_path, height, width, file, version from todo order by zarr_path",
             urls.join_url(config.output_url, "todo"),
             least_per_block=PAIRS_PER_BLOCK,
             num_cpus=1,

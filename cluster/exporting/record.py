@@ -20,6 +20,7 @@ COLUMNS = {
     "file": "str",
     "pair_id": "str",
     "version": "float64",
+    "format": "str",
     "quality": "int64",
     "num_bytes": "int64",
     "exported_at": "float64",

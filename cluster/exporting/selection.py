@@ -26,7 +26,8 @@ def open_tables(database: Database, config: ExportConfig) -> None:
             f"--fused {urls.redact_url(config.fused_url)!r} has no metrics.parquet, expected an output "
             "of fuse_archive: give what was its --output, and run it without --partition first"
         )
-    missing = {"pair_id", "zarr_path", "dtype"} - database.columns("from stored").keys()
+    needed = {"pair_id", "zarr_path", "dtype", "height", "width"}
+    missing = needed - database.columns("from stored").keys()
     if missing:
         raise ValueError(
             f"metrics.parquet of --fused {urls.redact_url(config.fused_url)!r} has no column "
@@ -56,9 +57,9 @@ def open_tables(database: Database, config: ExportConfig) -> None:
 def choose_pairs(database: Database, config: ExportConfig) -> None:
     """Make the tables of what the run is about, from those of `open_tables`.
 
-    `chosen` has pair_id, zarr_path, dtype, version and file (the image's path below --output) of every
-    pair that is chosen, `todo` the rows of it that are not up to date, and `unknown` the pair_ids of
-    --pairs that are no fused pair. The database is closed to files from here on.
+    `chosen` has pair_id, zarr_path, dtype, height, width, version and file (the image's path below
+    --output) of every pair that is chosen, `todo` the rows of it that are not up to date, and `unknown`
+    the pair_ids of --pairs that are no fused pair. The database is closed to files from here on.
 
     Raises:
         ValueError: the condition cannot be used, or the format does not hold the pixels of a chosen pair.
@@ -79,11 +80,12 @@ def choose_pairs(database: Database, config: ExportConfig) -> None:
     )
     database.run(
         "create or replace table chosen as "
-        "select distinct on (pair_id) pair_id, zarr_path, dtype, version, file from metrics "
-        "join files using (pair_id) left join versions using (pair_id)"
+        "select distinct on (pair_id) pair_id, zarr_path, dtype, height, width, version, file "
+        "from metrics join files using (pair_id) left join versions using (pair_id)"
     )
     _check_dtypes(database, config.image_format)
-    done = "false" if config.overwrite else f"e.version = c.version and e.quality = {quality_of(config)}"
+    as_asked = f"e.format = '{config.image_format}' and e.quality = {quality_of(config)}"
+    done = "false" if config.overwrite else f"e.version = c.version and {as_asked}"
     database.run(
         "create or replace table todo as from chosen c where not exists (from exported e join present p "
         f"using (file, num_bytes) where e.file = c.file and e.pair_id = c.pair_id and {done})"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cluster.archive.config import RANGE_POLICIES
+from cluster.archive.config import RANGE_POLICIES, RESAMPLE_HELP, bands_option
 from cluster.text.options import check_index_name, check_options, option
 
 if TYPE_CHECKING:
@@ -58,15 +58,19 @@ class FuseConfig:
         f"Visible source values that become 0 and 1, found for each image by itself: {RANGE_POLICIES}",
         "input", default="auto", metavar="POLICY",
     )
+    ir_bands: str | None = bands_option("infrared", of=" For the pairs of which the index names none.")
+    vis_bands: str | None = bands_option("visible", of=" For the pairs of which the index names none.")
+    resample: bool = option(RESAMPLE_HELP, "input", default=False)
     temperatures: bool = option(
         "Read the temperatures, in kelvin, of infrared images that are radiometric JPEGs of FLIR, not "
         "their palette pictures. Needs the package flyr on every worker.",
         "input", default=False,
     )
     max_pixels: int = option(
-        "Largest image that is decoded, in pixels (height x width). A pair with a larger image is "
-        "rejected as its header is read.",
-        "input", default=16_777_216, metavar="N", bounds=(64, 2**31),
+        "Largest image that is decoded whole, in pixels (height x width), as PNG and JPEG are. A pair "
+        "with a larger one is rejected as its header is read. Larger TIFFs, VRTs and Zarr arrays are "
+        "read by windows; of them it bounds one tile.",
+        "input", default=67_108_864, metavar="N", bounds=(64, 2**31),
     )
 
     output_url: str = option(
@@ -76,6 +80,12 @@ class FuseConfig:
     output_dtype: str = option(
         "Data type of the fused arrays: uint8 (0 to 255), uint16 (0 to 65535) or float32 (0 to 1).",
         "output", flag="--dtype", default="uint8", choices=("uint8", "uint16", "float32"),
+    )
+    window: int = option(
+        "Side of the windows, in pixels, in which larger images are fused, those of more than 1.25 "
+        "windows: 1280 x 1024 pixels by default. An actor's memory follows from it. Larger windows take "
+        "more memory, and less time for the margins that they share.",
+        "output", default=1024, metavar="N", bounds=(64, 16_384),
     )
     colour: str = option(
         "Image whose colour the fused one gets: auto takes the visible image's, and the infrared one's "

@@ -1,45 +1,57 @@
 """The main job: index, plan, three steps on Ray Data, ledger, tables.
 
     open_index, Ledger.load -> make_plan -> read_window -> FuseWindows -> write_window -> Ledger.append
-                                                                      -> write_tables -> write_record
+                                                       -> write_tables -> write_items -> write_record
 
-All of it under the lease on the output, which one run holds at a time.
+Scenes, which are larger than a window, are surveyed on this way, and then go on by windows: see
+`_Run.fuse` and scenes.py. All of it under the lease on the output, which one run holds at a time.
 """
 
 from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Callable, Generator
 from contextlib import closing, suppress
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cluster.archive.pair_index import open_index
 from cluster.archive.sources import radiometric
-from cluster.fusing import report
+from cluster.fusing import report, scenes
 from cluster.fusing.config import FuseConfig
+from cluster.fusing.estimate import describe_actor_memory, estimate
+from cluster.fusing.items import write_items
 from cluster.fusing.lease import Lease, LeaseLost
 from cluster.fusing.ledger import Ledger
-from cluster.fusing.memory import describe_actor_memory
 from cluster.fusing.output import Output
 from cluster.fusing.plan import Plan, check_fingerprint, make_fingerprint, make_plan, mark_lost
 from cluster.fusing.preview import write_preview
 from cluster.fusing.results import metric_means, write_record, write_tables
+from cluster.fusing.steps.rows import survey_url
 from cluster.fusing.summary import Summary, judge, summarise
 from cluster.runtime.address import check_cluster
 from cluster.storage import fused_store, objects, urls
 from cluster.storage.config_urls import with_absolute_urls
+from cluster.storage.stac_table import table_url
 from cluster.storage.tables import Database
 from cluster.text.plain_text import one_line
 from cluster.text.run_log import RunLog
 from dmnet_core import __version__
 from dmnet_core.checkpoint import Checkpoint, load_checkpoint
+from dmnet_core.survey import halo_of
+
+if TYPE_CHECKING:
+    from cluster.runtime.telemetry import RunMetrics
 
 CONFIRMED_AT_ONCE = 10_000
 """Number of pairs with unchanged bytes whose rows are put together."""
 LOOKED_AT = 8
 """Number of infrared JPEGs that are read before a run to see whether they are radiometric."""
 REJECTED_FIELDS = ("pair_id", "reason", "detail")
+NEW_PAIRS = 'select __row, 0::bigint as "window" from todo anti join surveyed using (__row)'
+"""Query for the pairs that no run has looked at with the present settings."""
+Steps = Callable[[str], Generator[list[dict[str, Any]], None, None]]
 
 
 def fuse_archive(config: FuseConfig) -> Summary:
@@ -112,13 +124,15 @@ class _Run:
         self.fingerprint = make_fingerprint(self.checkpoint, config)
         self.ledger = Ledger(self.output.ledger, log.run_id)
         self.has_new_pixels = False
+        self.num_surveyed = 0
+        """Number of scenes that this run has surveyed."""
 
     def open_index(self) -> None:
         """Read the index, or list the prefixes, as they are now."""
         config = self.config
         left_out = open_index(
             self.database, config.index_url, config.ir_url, config.vis_url, config.partition,
-            config.output_url,
+            config.output_url, (config.ir_bands or "", config.vis_bands or ""),
         )  # fmt: skip
         if left_out:
             text = f"{left_out} files left out as no images of the archive; index_archive.py lists them"
@@ -154,7 +168,12 @@ class _Run:
         plan = self._subtract()
         memory = describe_actor_memory(self.checkpoint.model, config)
         pictures = "" if config.temperatures else self._radiometric_pictures()
-        report.say_plan(self.log, plan, prune=config.prune, memory=memory, pictures=pictures)
+        cost = None
+        if config.dry_run and plan.num_todo:
+            cost = estimate(database, config, self.checkpoint.model)
+        report.say_plan(
+            self.log, plan, prune=config.prune, memory=memory, pictures=pictures, cost=cost
+        )
         if not plan.num_todo and not config.dry_run:
             text = "nothing left to do: every pair is in the ledger with these settings"
             self.log.say("nothing_to_do", text)
@@ -209,53 +228,78 @@ class _Run:
             for row in rows:
                 lease.check()
                 fused_store.delete_fused(self.output.store, row["zarr_path"])
+                objects.delete(survey_url(self.output.statistics, row["zarr_path"]))
         lease.check()
         self.ledger.mark(self.database, "gone", "pruned")
 
     def fuse(self, plan: Plan, lease: Lease) -> None:
-        """Send the pairs to do through the three steps, and their rows into the ledger."""
+        """Send the pairs to do through their steps, stage by stage, and their rows into the ledger."""
         # Here, so that a run with nothing to do is done before Ray would be imported.
         from cluster.fusing import stream
         from cluster.runtime.session import ray_session
         from cluster.runtime.telemetry import RunMetrics
 
-        config, ledger = self.config, self.ledger
-        stream.create_groups(self.database, self.output.store)
-        progress = report.Progress(plan.num_todo, self.log)
+        config, database = self.config, self.database
+        stream.create_groups(database, self.output.store)
         self.has_new_pixels = True
         with ray_session(stream.actor_cpus(config) * config.num_actors) as cpus:
-            shown = RunMetrics(self.log.run_id, plan.num_todo, config.num_actors)
-            with closing(
-                stream.fused(
-                    self.database, config, self.output, self.log.run_id, self.fingerprint, cpus
-                )
-            ) as batches:
-                try:
-                    for rows in batches:
-                        lease.check()
-                        lag_s = ledger.lag_s
-                        ledger.append(rows)
-                        self.say_rejected(rows)
-                        shown.add(rows, lag_s)
-                        progress.add(rows)
-                except LeaseLost:
-                    ledger.forget()
-                    raise
-                finally:
-                    ledger.flush()
-                    progress.close()
+            stages = stream.Stages(
+                database, config, self.output, self.log.run_id, self.fingerprint,
+                halo_of(self.checkpoint.model.config), cpus,
+            )  # fmt: skip
+            shown = RunMetrics(self.log.run_id, config.num_actors)
+            self._stage("pairs", NEW_PAIRS, stages.fused, lease, shown)
+            if not (self.num_surveyed or plan.num_surveyed):
+                return
+            for name, query, steps in (
+                ("windows", scenes.windows_to_fuse(), stages.fused),
+                ("windows", scenes.windows_to_fuse(retry=True), stages.fused),
+                ("windows to score", scenes.windows_to_score(), stages.scored),
+                ("scenes", scenes.scenes_to_finish(), stages.finished),
+            ):
+                self.plan_again()
+                scenes.find_windows(database)
+                self._stage(name, query, steps, lease, shown)
+
+    def _stage(
+        self, name: str, query: str, steps: Steps, lease: Lease, shown: RunMetrics
+    ) -> None:
+        """Send the rows of a query through their steps, and what comes back into the ledger."""
+        ledger = self.ledger
+        (number,) = self.database.first(f"select count(*) from ({query})")
+        if not number:
+            return
+        progress = report.Progress(number, name, self.log)
+        shown.begin(number)
+        with closing(steps(query)) as batches:
+            try:
+                for rows in batches:
+                    lease.check()
+                    lag_s = ledger.lag_s
+                    ledger.append(rows)
+                    self.num_surveyed += sum(row["status"] == "surveyed" for row in rows)
+                    self.say_rejected(rows)
+                    shown.add(rows, lag_s)
+                    progress.add(rows)
+            except LeaseLost:
+                ledger.forget()
+                raise
+            finally:
+                ledger.flush()
+                progress.close()
 
     def say_rejected(self, rows: list[dict[str, Any]]) -> None:
         """Say, for machines that read the log, which pairs were rejected and why."""
         for row in rows:
-            if row["status"] == "rejected":
+            if row["status"] == "rejected" and not row["window"]:
                 self.log.say("rejected", **{name: row[name] for name in REJECTED_FIELDS})
 
     def write_results(self) -> None:
-        """Write tables and preview; runs over partitions leave that to one over everything."""
+        """Write tables, items and preview; runs over partitions leave that to one over everything."""
         if self.config.partition:
             return
         write_tables(self.database, self.output)
+        write_items(self.database, self.output, self.log)
         if self.has_new_pixels or not objects.exists(self.output.preview):
             write_preview(self.database, self.output, self.config)
 
@@ -269,8 +313,10 @@ class _Run:
     def say_summary(self, summary: Summary) -> None:
         """Say how the run ended and where its results are."""
         written = {"fused": self.output.store} if self.config.partition else self.output.urls()
-        if "preview" in written and not objects.exists(self.output.preview):
-            del written["preview"]  # there is none of pairs that were all rejected
+        made_of = {"preview": self.output.preview, "stac": table_url(self.output.stac)}
+        for name, url in made_of.items():  # there is no preview without a fused pair
+            if name in written and not objects.exists(url):
+                del written[name]
         means = metric_means(self.database)
         report.say_summary(self.log, summary, means, written, time.monotonic() - self.start)
 

@@ -8,15 +8,19 @@ is killed:
 
 | status      | put                                  | what it says of the window's pixels            |
 |-------------|--------------------------------------|------------------------------------------------|
+| `surveyed`  | before a scene's windows are stored  | of a scene; its windows have rows of their own |
 | `fused`     | after the pixels are stored          | they are of the row's sources and fingerprint  |
+| `scored`    | after a window's metrics are stored  | of a scene's window; they are as with `fused`  |
 | `rejected`  | after older pixels are removed       | there are none                                 |
 | `replacing` | before other pixels take their place | they may be of any sources and fingerprint     |
 | `pruning`   | before pixels are removed            | they may be there or not                       |
 | `pruned`    | after they are removed               | there are none                                 |
 
-Only `fused` and `rejected` count as done. `replacing` takes back a done row whose window a run is about
-to fuse again: without it, a run that dies after the new pixels and before their row would leave an old
-row that counts once more where the sources, or the settings, change back.
+A pair has the window 0, and the windows of a scene are numbered from 1 on: `scenes.py` says how a scene
+gets to its end. Of a pair only `fused` and `rejected` count as done. `replacing` takes back a done row,
+or a survey's, whose pair a run is about to fuse again: without it, a run that dies after the new pixels
+and before their row would leave an old row that counts once more where the sources, or the settings,
+change back.
 """
 
 from __future__ import annotations
@@ -43,13 +47,21 @@ COLUMNS = {
     "ir_etag": "str",
     "vis_size": "int64",
     "vis_etag": "str",
+    "ir_bands": "str",
+    "vis_bands": "str",
+    "ir_to_vis": "str",
     "ir_digest": "str",
     "vis_digest": "str",
     "zarr_path": "str",
+    "grid": "str",
+    "crs": "str",
+    "transform": "str",
     "height": "int64",
     "width": "int64",
     "bands": "int64",
     "dtype": "str",
+    "num_windows": "int64",
+    "source_version": "str",
     "valid_share": "float64",
     "source_note": "str",
     **dict.fromkeys(RANGES, "float64"),
@@ -60,8 +72,12 @@ COLUMNS = {
     "run_id": "str",
     "recorded_at": "float64",
 }
-"""Every column and its type; sizes unknown to the index are -1, etags unknown to it are empty."""
-PLANNED = (*SOURCE, "status", "reason", "fingerprint", "zarr_path", "written_bytes", "recorded_at")
+"""Every column and its type; sizes unknown to the index are -1, etags unknown to it are empty. Rows
+of window 0 have `crs` and `transform` of a pair that lies on the earth: see `ledger_place`."""
+PLANNED = (
+    *SOURCE, "status", "reason", "fingerprint", "zarr_path", "num_windows", "written_bytes",
+    "recorded_at",
+)  # fmt: skip
 """Columns that a plan needs of the latest row of every window."""
 HAS_LEDGER_ROW = 'l.pair_id = {0}.pair_id and l.recorded_at = {0}.recorded_at and l."window" = 0'
 """SQL condition under which a row `l` of the ledger is the one that a row of another table stands for."""

@@ -24,6 +24,11 @@ class Output:
         return urls.join_url(self.url, "ledger")
 
     @property
+    def statistics(self) -> str:
+        """Folder of what is frozen of each scene, and of the sums for its metrics."""
+        return urls.join_url(self.url, "statistics")
+
+    @property
     def metrics(self) -> str:
         """Folder of the metrics table."""
         return urls.join_url(self.url, "metrics.parquet")
@@ -51,6 +56,11 @@ class Output:
         """Picture of a few pairs."""
         return urls.join_url(self.url, "preview.png")
 
+    @property
+    def stac(self) -> str:
+        """Folder of the STAC items of the pairs that lie on the earth."""
+        return urls.join_url(self.url, "stac")
+
     def urls(self) -> dict[str, str]:
         """Return what a user opens."""
         return {
@@ -58,4 +68,5 @@ class Output:
             "metrics": self.metrics,
             "rejected": self.rejected,
             "preview": self.preview,
+            "stac": self.stac,
         }

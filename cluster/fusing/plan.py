@@ -18,7 +18,7 @@ from cluster.storage import fused_store, urls
 from cluster.storage.tables import Database
 from dmnet_core.checkpoint import Checkpoint
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 """Raise it when the stored arrays or the metrics change for the same input."""
 SEED = 0
 """Seed of DM's noise."""
@@ -45,6 +45,7 @@ class Plan:
         current     pairs of the index that are done: __row, pair_id, status, reason, recorded_at,
                     written_bytes
         todo        pairs that the run fuses: __row
+        surveyed    those of them that are scenes whose survey holds: __row
         to_compare  those of them whose files have other etags than when they were fused, and the same
                     sizes, as after a copy: __row, pair_id, recorded_at
         gone        rows of `latest` of pairs that have left the index and may have pixels
@@ -59,6 +60,8 @@ class Plan:
     """Names that make no pair."""
     num_todo: int
     """Pairs that the run fuses."""
+    num_surveyed: int
+    """Pairs among them that are scenes of which only windows are left."""
     num_to_compare: int
     """Pairs among them whose bytes may be those that they were fused from."""
     read_bytes: int
@@ -97,8 +100,10 @@ def make_fingerprint(checkpoint: Checkpoint, config: FuseConfig) -> Fingerprint:
         "vis_range": config.vis_range,
         "colour": config.colour,
         "temperatures": config.temperatures,
+        "resample": config.resample,
         "dtype": config.output_dtype,
         "max_pixels": config.max_pixels,
+        "window": config.window,
         "seed": SEED,
     }
     text = json.dumps(fields, sort_keys=True)
@@ -143,15 +148,21 @@ def check_fingerprint(
 def mark_lost(database: Database, store_url: str) -> tuple[int, int]:
     """Give the status `lost` to fused rows of `latest` whose pixels are not complete in the store.
 
+    A pair is complete where the store has its metadata and a chunk for each of its windows, of which
+    `latest` knows the number (column num_windows).
+
     Returns:
         How many pairs are complete in the store, and how many are lost.
     """
     database.add_rows(
         "objects", {"zarr_path": "str", "part": "str"}, fused_store.find_objects(store_url)
     )
+    # Of a scene that is in no row of the ledger, nobody knows how many chunks it has.
     database.run(
-        "create or replace table complete as select zarr_path from objects group by zarr_path "
-        f"having count(distinct part) = {len(fused_store.PAIR_OBJECTS)}"
+        "create or replace table complete as select zarr_path from objects "
+        "left join (select zarr_path, max(num_windows) as num_windows from latest group by zarr_path) "
+        "using (zarr_path) group by zarr_path having bool_or(part = 'array') and bool_or(part = 'group') "
+        "and count(distinct part) - 2 >= greatest(coalesce(any_value(num_windows), 1), 1)"
     )
     database.run("drop table objects")
     database.run(
@@ -176,6 +187,7 @@ def make_plan(
         retry_rejected: whether pairs that were rejected are tried again, whatever the reason.
     """
     source = ", ".join(SOURCE)
+    same = " and ".join(f"p.{name} = l.{name}" for name in SOURCE if not name.endswith("etag"))
     again = "status = 'rejected'" if retry_rejected else f"reason in {RETRIED}"
     database.run(
         "create or replace table current as "
@@ -190,21 +202,27 @@ def make_plan(
         limit=2**62 if limit is None else limit,
     )
     database.run(
+        "create or replace table surveyed as select __row from pairs p semi join todo using (__row) "
+        f"semi join (from latest where status = 'surveyed' and fingerprint = $digest) using ({source})",
+        digest=digest,
+    )
+    database.run(
         "create or replace table to_compare as select __row, l.pair_id, l.recorded_at "
         "from pairs p join latest l using (pair_id) semi join todo using (__row) "
-        "where l.status = 'fused' and l.fingerprint = $digest and p.ir_size = l.ir_size "
-        "and p.vis_size = l.vis_size and p.ir_size >= 0 and p.vis_size >= 0",
+        f"where l.status = 'fused' and l.fingerprint = $digest and {same} "
+        "and p.ir_size >= 0 and p.vis_size >= 0",
         digest=digest,
     )
     database.run(
         "create or replace table gone as from latest anti join pairs using (pair_id) "
-        "where status in ('fused', 'lost', 'replacing', 'pruning')"
+        "where status in ('fused', 'surveyed', 'lost', 'replacing', 'pruning')"
     )
     # A pair of RETRIED has no pixels, so nothing of it can come to be trusted again.
     database.run(
         "create or replace table to_revoke as from latest where status = 'lost' "
-        "or (status in ('fused', 'rejected') and pair_id in (select pair_id from pairs join todo "
-        f"using (__row)) and pair_id not in (select pair_id from current where reason in {RETRIED}))"
+        "or (status in ('fused', 'surveyed', 'rejected') and pair_id in (select pair_id from pairs "
+        "semi join todo using (__row) anti join surveyed using (__row)) "
+        f"and pair_id not in (select pair_id from current where reason in {RETRIED}))"
     )
     return _counted(database, digest, limit)
 
@@ -230,6 +248,7 @@ def _counted(database: Database, digest: str, limit: int | None) -> Plan:
         num_beyond=num_all - num_pairs,
         num_unmatched=num_unmatched,
         num_todo=num_todo,
+        num_surveyed=database.first("select count(*) from surveyed")[0],
         num_to_compare=database.first("select count(*) from to_compare")[0],
         read_bytes=int(read_bytes),
         num_unknown_sizes=int(num_unknown),

@@ -3,41 +3,49 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from cluster.archive.contact_sheet import draw_sheet, draw_strip
-from cluster.archive.pair import read_images
+from cluster.archive.pair import open_pair
+from cluster.archive.pair_index import READ
+from cluster.archive.sources.open import open_source
 from cluster.fusing.config import FuseConfig
+from cluster.fusing.ledger import HAS_LEDGER_ROW
 from cluster.fusing.output import Output
-from cluster.storage import fused_store, objects
+from cluster.fusing.steps.rows import RANGES
+from cluster.storage import objects, urls
 from cluster.storage.tables import Database
 from cluster.text.plain_text import one_line
-from dmnet_core.prepare import Reading
 from dmnet_core.ranges import from_unit, to_unit
 
 NUM_PAIRS = 4
+MAX_SIDE = 1024
+"""Longest side, in pixels, in which an image is read for the picture."""
 
 
 def write_preview(database: Database, output: Output, config: FuseConfig) -> None:
     """Write the picture of a few pairs of the index that lie far from each other, where any is fused."""
     (num_fused,) = database.first("select count(*) from current where status = 'fused'")
     numbers = np.unique(np.linspace(0, num_fused - 1, min(NUM_PAIRS, num_fused)).astype(int))
+    columns = [f"p.{name}" for name in READ] + [f"l.{name}" for name in ("zarr_path", *RANGES)]
     pairs = database.frame(
-        "with fused as (select __row, row_number() over (order by __row) - 1 as at from current "
+        "with fused as (select *, row_number() over (order by __row) - 1 as at from current "
         "where status = 'fused') "
-        "select p.pair_id, l.zarr_path, p.ir_url, p.vis_url from fused join pairs p using (__row) "
-        "join latest l on l.pair_id = p.pair_id where list_contains($numbers, fused.at) order by __row",
+        f"select {', '.join(columns)} from fused f join pairs p using (__row) "
+        f"join ledger l on {HAS_LEDGER_ROW.format('f')} "
+        "where list_contains($numbers, f.at) order by __row",
         numbers=numbers.tolist(),
     )
     picture = make_preview(
         pairs,
         output.store,
-        reading=config.reading,
         max_pixels=config.max_pixels,
         temperatures=config.temperatures,
+        resample=config.resample,
     )
     if picture is not None:
         objects.put_bytes(output.preview, picture)
@@ -47,31 +55,39 @@ def make_preview(
     pairs: pd.DataFrame,
     store_url: str,
     *,
-    reading: Reading,
     max_pixels: int,
     temperatures: bool = False,
+    resample: bool = False,
 ) -> bytes | None:
     """Return a PNG of IR | VIS | fused of pairs, None where there is none.
 
     Args:
-        pairs: pair_id, zarr_path, ir_url and vis_url.
+        pairs: zarr_path, the columns READ of the pair index, and the columns RANGES of the ledger.
         store_url: URL of the store of fused arrays.
-        reading: how the sources become grey levels.
-        max_pixels: as in `decode_image`.
-        temperatures: as in `decode_image`, of the infrared images.
+        max_pixels: as in `open_pair`.
+        temperatures: as in `open_pair`.
+        resample: as in `open_pair`.
     """
     strips = []
+    options: dict[str, Any] = {
+        "max_pixels": max_pixels, "temperatures": temperatures, "resample": resample,
+    }  # fmt: skip
     for _, row in pairs.iterrows():
+        fused_url = urls.join_url(store_url, row["zarr_path"])
         try:
-            images = read_images(row, max_pixels=max_pixels, temperatures=temperatures)
-            fused = fused_store.read_fused(store_url, row["zarr_path"], max_pixels=max_pixels)
-            pair = images.prepared(reading)
+            with open_pair(row, **options) as pair:
+                ir, vis = pair.overview(MAX_SIDE)
+            with open_source(fused_url, max_pixels=max_pixels) as source:
+                fused = source.overview(MAX_SIDE)
         except (OSError, ValueError) as error:
             print(f"  preview leaves out {row['pair_id']!r}: {one_line(error)}", file=sys.stderr)
             continue  # a file went away or changed after it was fused: the picture does without it
-        sources = ((images.ir, pair.ir_range), (images.vis, pair.vis_range))
-        shown = [from_unit(to_unit(image.pixels, *limits), "uint8") for image, limits in sources]
-        shown.append(_to_8_bit(fused))
+        limits = [(row[f"{side}_low"], row[f"{side}_high"]) for side in ("ir", "vis")]
+        shown = [
+            from_unit(to_unit(image.pixels, *ends), "uint8")
+            for image, ends in zip((ir, vis), limits, strict=True)
+        ]
+        shown.append(_to_8_bit(fused.pixels))
         strips.append(draw_strip(shown, str(row["pair_id"])))
     return draw_sheet(strips) if strips else None
 

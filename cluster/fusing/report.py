@@ -6,6 +6,7 @@ import sys
 import time
 from typing import Any
 
+from cluster.fusing.estimate import Estimate
 from cluster.fusing.plan import Plan
 from cluster.fusing.summary import Summary
 from cluster.storage import urls
@@ -20,11 +21,13 @@ SECONDS_PER_REDRAW = 0.5
 class Progress:
     """One short line: redrawn in place on a terminal, else a new one every 30 seconds."""
 
-    def __init__(self, total: int, log: RunLog) -> None:
+    def __init__(self, total: int, what: str, log: RunLog) -> None:
         self.total = total
+        self.what = what
         self.log = log
         self.done = 0
         self.rejected = 0
+        self.pixels = 0
         self.start = time.monotonic()
         self.last_line = self.start
         self.live = sys.stdout.isatty() and not log.as_json
@@ -33,6 +36,7 @@ class Progress:
         """Count the ledger rows of windows that are finished."""
         self.done += len(rows)
         self.rejected += sum(row["status"] == "rejected" for row in rows)
+        self.pixels += sum(row["height"] * row["width"] for row in rows if row["status"] != "surveyed")
         now = time.monotonic()
         if now - self.last_line >= (SECONDS_PER_REDRAW if self.live else SECONDS_PER_LINE):
             self.last_line = now
@@ -43,8 +47,8 @@ class Progress:
         rate = self.done / max(time.monotonic() - self.start, 1e-6)
         left = units.duration((self.total - self.done) / rate) if rate > 0 else "?"
         return (
-            f"{self.done}/{self.total} pairs  {rate:.2f} pairs/s  {left} left  "
-            f"{self.rejected} rejected"
+            f"{self.done}/{self.total} {self.what}  {self.pixels / 1e6:.1f} megapixels  {rate:.2f}/s  "
+            f"{left} left  {self.rejected} rejected"
         )
 
     def close(self) -> None:
@@ -55,12 +59,21 @@ class Progress:
         if self.live:
             print(f"\r{self.line()}   ", end=end, flush=True)
             return
-        counts = {"done": self.done, "total": self.total, "rejected": self.rejected}
+        counts = {
+            "what": self.what, "done": self.done, "total": self.total, "rejected": self.rejected,
+            "megapixels": round(self.pixels / 1e6, 1),
+        }  # fmt: skip
         self.log.say("progress", self.line(), **counts)
 
 
 def say_plan(
-    log: RunLog, plan: Plan, *, prune: bool = False, memory: str = "", pictures: str = ""
+    log: RunLog,
+    plan: Plan,
+    *,
+    prune: bool = False,
+    memory: str = "",
+    pictures: str = "",
+    cost: Estimate | None = None,
 ) -> None:
     """Say what a run would do.
 
@@ -70,6 +83,7 @@ def say_plan(
         prune: whether the run removes what left the index.
         memory: what an actor will need, in words.
         pictures: how many files are palette pictures of radiometric files, in words.
+        cost: what the pairs will cost; None where it was not estimated.
     """
     unknown = f" and {plan.num_unknown_sizes} files of unknown size" if plan.num_unknown_sizes else ""
     rows = {
@@ -78,10 +92,15 @@ def say_plan(
         "without partner": plan.num_unmatched,
         "already done": plan.num_done,
         "pairs to fuse": plan.num_todo,
-        "windows": plan.num_todo,
         "to read": units.size(plan.read_bytes) + unknown,
         "to write": f"about {units.size(plan.write_bytes)}",
     }
+    if plan.num_surveyed:
+        rows["begun"] = f"{plan.num_surveyed} of them are scenes, of which only windows are left"
+    if cost:
+        rows["windows"] = f"about {cost.num_windows}, {cost.megapixels:,.1f} megapixels"
+        if cost.seconds:
+            rows["time"] = f"about {units.duration(cost.seconds)}, on actors as fast as this machine"
     if plan.num_to_compare:
         rows["to compare"] = f"{plan.num_to_compare} of them, whose files may only have been copied"
     if memory:

@@ -27,8 +27,8 @@ from dmnet_core.metrics import METRICS
 VERSIONED = ("ray", "torch", "zarr", "duckdb", "numpy", "pillow")
 TABLE_PART = "part-000000.parquet"
 MEASURED = (
-    *METRICS, "height", "width", "bands", "dtype", "valid_share", *RANGES, "source_note", "seconds",
-    "zarr_path",
+    *METRICS, "height", "width", "bands", "dtype", "num_windows", "valid_share", *RANGES,
+    "source_note", "grid", "crs", "transform", "seconds", "zarr_path",
 )  # fmt: skip
 """Columns that metrics.parquet takes from the ledger, beside pair_id and fingerprint."""
 METRICS_COLUMNS = ("pair_id", *MEASURED, *URLS, "fingerprint")

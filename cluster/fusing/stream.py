@@ -1,4 +1,9 @@
-"""The pairs of a run through the three steps on Ray Data: read_window -> FuseWindows -> write_window."""
+"""The rows of a run through its steps on Ray Data.
+
+    pairs and windows   read_window -> FuseWindows -> write_window
+    stored windows      score_window
+    scenes              finish_scene
+"""
 
 from __future__ import annotations
 
@@ -15,7 +20,8 @@ from cluster.fusing.plan import SEED, Fingerprint
 from cluster.fusing.shared_attempts import SharedAttempts
 from cluster.fusing.steps.compare import compare_bytes
 from cluster.fusing.steps.fuse import FuseWindows
-from cluster.fusing.steps.read import read_window
+from cluster.fusing.steps.read import Opening, read_window
+from cluster.fusing.steps.score import finish_scene, score_window
 from cluster.fusing.steps.write import write_window
 from cluster.runtime.datasets import actor_claim, batches_of, dataset_of
 from cluster.runtime.quiet import without_restart_lines
@@ -55,51 +61,129 @@ def create_groups(database: Database, store_url: str) -> None:
     fused_store.create_groups(store_url, map(fused_store.escape_pair_id, parents["parent"]))
 
 
-def fused(
-    database: Database,
-    config: FuseConfig,
-    output: Output,
-    run_id: str,
-    fingerprint: Fingerprint,
-    cluster_cpus: float,
-) -> Generator[list[Row], None, None]:
-    """Send the pairs of the table `todo` through the three steps; yield ledger rows as they come.
+class Stages:
+    """The steps of a run on Ray Data: rows of DuckDB go in, rows for the ledger come out."""
 
-    Args:
-        database: holds the tables that `make_plan` leaves.
-        config: configuration of the run.
-        output: URLs of the output, whose store receives the pixels.
-        run_id: name of the run, in the URLs of the rows that wait.
-        fingerprint: fingerprint of the run, which every ledger row bears.
-        cluster_cpus: number of CPUs of the cluster that this process has joined.
-    """
-    read_options, fuse_options, write_options = _step_options(config, output, fingerprint)
-    columns = ", ".join((*SOURCE, *URLS))
-    with dataset_of(
-        database,
-        f'select {columns}, 0::bigint as "window" from pairs semi join todo using (__row) order by __row',
-        output.todo(run_id),
-        least_per_block=config.batch_size,
-        num_workers=config.num_actors,
-        **TASKS,
-    ) as pairs:
-        rows = (
-            pairs.map(cast(Any, read_window), fn_kwargs=read_options, **TASKS)
-            .map_batches(
-                FuseWindows,
-                fn_constructor_kwargs=fuse_options,
-                batch_size=config.batch_size,
-                compute=ray.data.ActorPoolStrategy(size=config.num_actors),
-                num_cpus=actor_claim(cluster_cpus, config.num_actors, actor_cpus(config)),
-                num_gpus=config.gpus_per_actor or None,
-            )
-            .map(cast(Any, write_window), fn_kwargs=write_options, **TASKS)
+    def __init__(
+        self,
+        database: Database,
+        config: FuseConfig,
+        output: Output,
+        run_id: str,
+        fingerprint: Fingerprint,
+        halo: int,
+        cluster_cpus: float,
+    ) -> None:
+        """Take what all stages share.
+
+        Args:
+            database: holds the tables that `make_plan` leaves.
+            config: configuration of the run.
+            output: URLs of the output.
+            run_id: name of the run, in the URLs of the rows that wait.
+            fingerprint: fingerprint of the run, which every ledger row bears.
+            halo: pixels around a window with which it is fused.
+            cluster_cpus: number of CPUs of the cluster that this process has joined.
+        """
+        self.database = database
+        self.config = config
+        self.output = output
+        self.run_id = run_id
+        self.fingerprint = fingerprint
+        self.cluster_cpus = cluster_cpus
+        self.attempts = SharedAttempts()
+        self.opening = Opening(
+            max_pixels=config.max_pixels,
+            window=config.window,
+            halo=halo,
+            temperatures=config.temperatures,
+            resample=config.resample,
         )
-        batches = batches_of(rows)
-        with without_restart_lines():  # until the actors are there
-            first = next(batches, None)
-        yield from [] if first is None else [first]
-        yield from batches
+
+    def fused(self, query: str) -> Generator[list[Row], None, None]:
+        """Send pairs or windows through the three steps; yield ledger rows as they come.
+
+        Args:
+            query: rows with __row and window, and of a scene's window the columns of its survey.
+        """
+        config = self.config
+        with self._dataset(query, config.batch_size, config.num_actors) as rows:
+            yield from _early(
+                rows.map(cast(Any, read_window), fn_kwargs=self._read_options(), **TASKS)
+                .map_batches(
+                    FuseWindows,
+                    fn_constructor_kwargs=self._fuse_options(),
+                    batch_size=config.batch_size,
+                    compute=ray.data.ActorPoolStrategy(size=config.num_actors),
+                    num_cpus=actor_claim(self.cluster_cpus, config.num_actors, actor_cpus(config)),
+                    num_gpus=config.gpus_per_actor or None,
+                )
+                .map(cast(Any, write_window), fn_kwargs=self._write_options(), **TASKS)
+            )
+
+    def scored(self, query: str) -> Generator[list[Row], None, None]:
+        """Put the sums of stored windows; yield ledger rows as they come."""
+        yield from self._mapped(query, score_window)
+
+    def finished(self, query: str) -> Generator[list[Row], None, None]:
+        """Finish scenes; yield ledger rows as they come."""
+        yield from self._mapped(query, finish_scene)
+
+    def _mapped(self, query: str, step: Any) -> Generator[list[Row], None, None]:
+        with self._dataset(query, 1, None) as rows:
+            yield from batches_of(
+                rows.map(step, fn_kwargs=self._write_options(), **(TASKS | {"num_cpus": 1}))
+            )
+
+    def _dataset(self, query: str, least_per_block: int, num_workers: int | None) -> Any:
+        columns = ", ".join(f"p.{name}" for name in (*SOURCE, *URLS))
+        options = TASKS if num_workers else TASKS | {"num_cpus": 1}
+        return dataset_of(
+            self.database,
+            f"select {columns}, q.* exclude (__row) from ({query}) q join pairs p using (__row) "
+            'order by __row, q."window"',
+            self.output.todo(self.run_id),
+            least_per_block=least_per_block,
+            num_workers=num_workers,
+            **options,
+        )
+
+    def _read_options(self) -> dict[str, Any]:
+        return {"opening": self.opening, "attempts": self.attempts}
+
+    def _fuse_options(self) -> dict[str, Any]:
+        config = self.config
+        return {
+            "checkpoint_url": config.checkpoint_url,
+            "digest": self.fingerprint.fields["weights"],
+            "device": "cuda" if config.on_cuda else "cpu",
+            "num_threads": config.cpus_per_actor,
+            "opening": self.opening,
+            "statistics_url": self.output.statistics,
+            "reading": config.reading,
+            "output_dtype": config.output_dtype,
+            "precision": config.precision,
+            "seed": SEED,
+            "attempts": self.attempts,
+        }
+
+    def _write_options(self) -> dict[str, Any]:
+        return {
+            "store_url": self.output.store,
+            "statistics_url": self.output.statistics,
+            "fingerprint": self.fingerprint.digest,
+            "opening": self.opening,
+            "attempts": self.attempts,
+        }
+
+
+def _early(rows: ray.data.Dataset) -> Generator[list[Row], None, None]:
+    """Yield the rows of a dataset, of whose actors nothing is said until they are there."""
+    batches = batches_of(rows)
+    with without_restart_lines():
+        first = next(batches, None)
+    yield from [] if first is None else [first]
+    yield from batches
 
 
 def compared(database: Database, output: Output, run_id: str) -> Generator[list[Row], None, None]:
@@ -113,32 +197,3 @@ def compared(database: Database, output: Output, run_id: str) -> Generator[list[
         **TASKS,
     ) as pairs:
         yield from batches_of(pairs.map(cast(Any, compare_bytes), **TASKS))
-
-
-def _step_options(
-    config: FuseConfig, output: Output, fingerprint: Fingerprint
-) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """Return the keyword arguments of the three steps, which share the counts of attempts."""
-    attempts = SharedAttempts()
-    read_options = {
-        "max_pixels": config.max_pixels,
-        "temperatures": config.temperatures,
-        "attempts": attempts,
-    }
-    fuse_options = {
-        "checkpoint_url": config.checkpoint_url,
-        "digest": fingerprint.fields["weights"],
-        "device": "cuda" if config.on_cuda else "cpu",
-        "num_threads": config.cpus_per_actor,
-        "reading": config.reading,
-        "output_dtype": config.output_dtype,
-        "precision": config.precision,
-        "seed": SEED,
-        "attempts": attempts,
-    }
-    write_options = {
-        "store_url": output.store,
-        "fingerprint": fingerprint.digest,
-        "attempts": attempts,
-    }
-    return read_options, fuse_options, write_options

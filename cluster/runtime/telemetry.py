@@ -20,12 +20,11 @@ STEPS = ("read", "fuse", "write")
 class RunMetrics:
     """The metrics of one run; made after Ray has started."""
 
-    def __init__(self, run_id: str, num_windows: int, num_actors: int) -> None:
+    def __init__(self, run_id: str, num_actors: int) -> None:
         """Begin at nothing done.
 
         Args:
             run_id: a tag of every metric.
-            num_windows: number of windows that the run will do.
             num_actors: number of actors that hold the network.
         """
         tags = {"run_id": run_id}
@@ -47,17 +46,21 @@ class RunMetrics:
         self.step_seconds = counter(
             "dmnet_step_seconds", "Seconds that windows spent in a step, over all processes.", "step"
         )
-        self.left = gauge("dmnet_windows_left", "Windows that the run has still to do.")
+        self.left = gauge("dmnet_windows_left", "Windows that the run's present stage has still to do.")
         self.idle_share = gauge(
             "dmnet_actor_idle_share", "Share of their time in which the actors were not fusing."
         )
         self.ledger_lag = gauge(
             "dmnet_ledger_lag_seconds", "Age of the oldest finished window that the ledger lacks."
         )
-        self.num_left = num_windows
+        self.num_left = 0
         self.num_actors = num_actors
         self.busy_s = 0.0
         self.since = time.monotonic()
+
+    def begin(self, num_windows: int) -> None:
+        """Begin a stage of the run, with the number of windows that it will do."""
+        self.num_left = num_windows
         self.left.set(num_windows)
 
     def add(self, rows: list[Row], ledger_lag_s: float) -> None:
@@ -70,7 +73,7 @@ class RunMetrics:
         for row in rows:
             if row["status"] == "fused":
                 self.fused.inc()
-            else:
+            elif row["status"] == "rejected":
                 self.rejected.inc(tags={"reason": row["reason"]})
         # A counter takes no increment of nothing.
         for counter, name in ((self.read_bytes, "read_bytes"), (self.written_bytes, "written_bytes")):

@@ -55,6 +55,17 @@ class StoredArray:
         values: NDArray[Any] = _called(self.url, lambda: np.asarray(self.array[place]))
         return values
 
+    def num_missing(self) -> int:
+        """Return how many chunks, or shards, are not stored: they are read as the array's fill value.
+
+        Raises:
+            StorageError: the array can't be listed.
+        """
+        sides = zip(self.shape, self.array.shards or self.chunks, strict=True)
+        places = np.ndindex(*(-(-side // chunk) for side, chunk in sides))
+        stored = {file.path for file in objects.find_files(self.url) if file.size != 0}
+        return sum(self.array.metadata.encode_chunk_key(place) not in stored for place in places)
+
 
 def open_array(url: str) -> StoredArray | dict[str, Any] | None:
     """Return an array, the attributes of a group, None where neither is there.

@@ -1,7 +1,6 @@
-"""The Zarr store of fused images: one group a pair, whose arrays have one chunk each, put whole.
+"""The Zarr store of fused images: one group a pair. Frames are written here, scenes in `scene_store`.
 
-The arrays are built in memory and put through storage, so that a
-reader sees the whole of a chunk or nothing.
+The arrays of a frame have one chunk each:
 
     <pair>/zarr.json           group with the attributes of the pair
     <pair>/fused/zarr.json     the image in Zarr v3: (y, x) or (y, x, band)
@@ -16,7 +15,7 @@ dimensions for the bands. As Zarr v2 it opens the folder `fused/c` as an image w
 from __future__ import annotations
 
 import json
-import os
+import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
@@ -25,14 +24,13 @@ from typing import Any
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.codecs import TransposeCodec, ZstdCodec
-from zarr.core.buffer import Buffer, default_buffer_prototype
+from zarr.core.buffer import Buffer
 from zarr.storage import MemoryStore
 
-from cluster.storage import objects, urls
+from cluster.storage import objects, pair_files, urls
+from cluster.storage.array_objects import add_array, gdal_view, read_array
+from cluster.storage.pair_files import OVERVIEWS, RESERVED_BELOW, RESERVED_SEGMENTS, VALID
 
-ZSTD_LEVEL = 3
-"""Compression of a chunk: higher is smaller and slower."""
 MAX_SEGMENT_BYTES = 180
 """Longest escaped segment of a pair_id; local file systems end at 255."""
 PLAIN_CHARACTERS = frozenset(
@@ -41,20 +39,15 @@ PLAIN_CHARACTERS = frozenset(
 MAX_BANDS = 4
 BANDS_FIRST = (2, 0, 1)
 """Axes of (y, x, band) in the order (band, y, x)."""
-PAIR_OBJECTS = {
-    "array": ("/fused/zarr.json",),
-    "chunk": ("/fused/c/0/0", "/fused/c/0/0/0"),
-    "group": ("/zarr.json",),
-}
-"""The three objects that every pair has, and how the key of each ends."""
-RESERVED_SEGMENTS = frozenset({"fused", "c", "zarr.json"})
-VALID = "valid"
-"""Array of a pair beside `fused`, and so no name of a segment below another one."""
 VALID_ATTRIBUTES = {
     "long_name": "whether the fused pixel stands for data of its sources",
     "flag_values": [0, 1],
     "flag_meanings": "no_data valid",
 }
+PIXELS = re.compile(r"(.+)/fused/(?:zarr\.json|(c/\d+/\d+(?:/\d+)?))")
+"""Objects of a pair's image: its metadata, and its chunks; the second group is the key of a chunk."""
+OF_OVERVIEW = re.compile(rf".+/{OVERVIEWS}/\d+")
+"""Groups that hold a smaller size of a scene."""
 
 
 def escape_pair_id(pair_id: str) -> str:
@@ -64,18 +57,17 @@ def escape_pair_id(pair_id: str) -> str:
     %XX; a leading dot and Zarr's own names are escaped too. A long segment is cut, with its digest.
     """
     first, *others = pair_id.split("/")
-    reserved = RESERVED_SEGMENTS | {VALID}
     return "/".join(
         [
             _escape_segment(first, RESERVED_SEGMENTS),
-            *(_escape_segment(segment, reserved) for segment in others),
+            *(_escape_segment(segment, RESERVED_BELOW) for segment in others),
         ]
     )
 
 
 def create_store(store_url: str, attributes: dict[str, Any]) -> None:
     """Write the root group with its attributes."""
-    _put_group(store_url, attributes)
+    pair_files.put_group(store_url, attributes)
 
 
 def create_groups(store_url: str, paths: Iterable[str]) -> None:
@@ -89,7 +81,7 @@ def create_groups(store_url: str, paths: Iterable[str]) -> None:
     def create(path: str) -> None:
         url = urls.join_url(store_url, path)
         if not objects.exists(urls.join_url(url, "zarr.json")):
-            _put_group(url, {})
+            pair_files.put_group(url, {})
 
     with ThreadPoolExecutor(objects.NUM_THREADS) as pool:
         list(pool.map(create, sorted(wanted)))
@@ -118,10 +110,10 @@ def write_fused(
     attributes: dict[str, Any],
     valid: NDArray[np.bool_] | None = None,
 ) -> int:
-    """Write the group of a pair with its array `fused`, and return the bytes stored.
+    """Write the group of a frame with its array `fused`, and return the bytes stored.
 
     Each array is one chunk, one object, put whole before the metadata that names it; running it twice
-    leaves the same.
+    leaves the same. What an earlier result of the pair has besides, as the chunks of a scene, is removed.
 
     Args:
         store_url: URL of the store.
@@ -134,59 +126,60 @@ def write_fused(
     group_url = urls.join_url(store_url, zarr_path)
     stored: dict[str, Buffer] = {}
     group = zarr.create_group(MemoryStore(stored), attributes=attributes)
-    views = {"fused/c/.zarray": _v2_view(pixels)}
-    _add_array(group, "fused", pixels, {} if valid is None else {"ancillary_variables": VALID})
+    _add_chunk(group, "fused", pixels, {} if valid is None else {"ancillary_variables": VALID})
+    views = {pair_files.LAYOUT: _view(pixels)}
+    pair_files.make_room_for_frame(group_url, views[pair_files.LAYOUT])
     if valid is None:
         _delete_valid(group_url)
     else:
         assert valid.shape == pixels.shape[:2], (valid.shape, pixels.shape)
         flags = valid.astype(np.uint8)  # GDAL reads no bool
-        _add_array(group, VALID, flags, VALID_ATTRIBUTES)
-        views[f"{VALID}/c/.zarray"] = _v2_view(flags)
-    encoded = {key: value.to_bytes() for key, value in stored.items()} | views
-    if not urls.is_remote(store_url) and _changed_rank(urls.local_path(group_url), pixels.ndim):
-        _remove_tree(urls.local_path(urls.join_url(group_url, "fused", "c")))
+        _add_chunk(group, VALID, flags, VALID_ATTRIBUTES)
+        views[f"{VALID}/c/.zarray"] = _view(flags)
+    encoded = views | {key: value.to_bytes() for key, value in stored.items()}
     for key in sorted(encoded, key=_order_of_puts):
         objects.put_bytes(urls.join_url(group_url, key), encoded[key])
     return sum(map(len, encoded.values()))
 
 
 def delete_fused(store_url: str, zarr_path: str) -> None:
-    """Remove the pixels of a pair and, where no pair lies below it, its group."""
+    """Remove the pixels of a pair, a frame or a scene, and, where no pair lies below it, its group."""
     group_url = urls.join_url(store_url, zarr_path)
     found = [file for file in objects.find_files(group_url) if file.path != "zarr.json"]
-    beginnings = ["fused/", objects.HALF_PUT]
-    if any(file.path.startswith(f"{VALID}/c/") for file in found):  # else it is a group of other pairs
-        beginnings.append(f"{VALID}/")
-    own = [file for file in found if file.path.startswith(tuple(beginnings))]
+    own = pair_files.own_files(found)
     if not own:
         return  # its group, where there is one, is the parent of others
-    for file in sorted(own, key=lambda file: not file.path.endswith("zarr.json")):
-        objects.delete(file.url)
+    pair_files.remove(group_url, own)
     if len(own) == len(found):
         objects.delete(urls.join_url(group_url, "zarr.json"))
+    else:
+        pair_files.put_group(group_url, {})
     if not urls.is_remote(store_url):
-        _remove_empty_folders(urls.local_path(group_url))
+        pair_files.remove_empty_folders(urls.local_path(group_url))
 
 
 def list_fused(store_url: str) -> list[str]:
-    """Return the zarr_path of every pair that a store has pixels of."""
+    """Return the zarr_path of every pair that a store has pixels of; an unfinished scene is none."""
     end = "/fused/zarr.json"
     paths = [file.path for file in objects.list_files(store_url)]
-    return [path.removesuffix(end) for path in paths if path.endswith(end)]
+    places = [path.removesuffix(end) for path in paths if path.endswith(end)]
+    return [place for place in places if not OF_OVERVIEW.fullmatch(place)]
 
 
 def find_objects(store_url: str) -> Iterator[tuple[str, str]]:
-    """Yield the zarr_path and the part, one of PAIR_OBJECTS, of every object that is not empty.
+    """Yield the zarr_path and the part of every object that a pair needs, and that is not empty.
 
-    A pair is complete where all parts are there.
+    Parts are `array` and `group`, the metadata of both, and the key of each chunk of `fused`, as c/0/0:
+    a frame has one chunk, a scene one for each of its windows. A pair is complete where all are there.
     """
     for file in objects.find_files(store_url):
-        for part, ends in PAIR_OBJECTS.items() if file.size else ():
-            end = next((end for end in ends if file.path.endswith(end)), "")
-            if end:
-                yield file.path[: -len(end)], part
-                break
+        if not file.size:
+            continue
+        if found := PIXELS.fullmatch(file.path):
+            if not OF_OVERVIEW.fullmatch(found[1]):
+                yield found[1], found[2] or "array"
+        elif file.path.endswith("/zarr.json"):
+            yield file.path.removesuffix("/zarr.json"), "group"
 
 
 def read_fused(
@@ -195,10 +188,10 @@ def read_fused(
     """Return the pixels of a pair, (H, W) or (H, W, bands).
 
     Raises:
-        FileNotFoundError: there are none.
+        FileNotFoundError: there are none, or a chunk is not there.
         StorageError: the array is no fused image, or has more than max_pixels.
     """
-    return _read_array(urls.join_url(store_url, zarr_path, "fused"), max_pixels)
+    return _read_image(urls.join_url(store_url, zarr_path, "fused"), max_pixels)
 
 
 def read_valid(
@@ -207,71 +200,56 @@ def read_valid(
     """Return which pixels of a pair stand for data, (H, W); None where no such array is stored.
 
     Raises:
+        FileNotFoundError: a chunk is not there.
         StorageError: the array is none of flags, or has more than max_pixels.
     """
     group_url = urls.join_url(store_url, zarr_path)
     if not _has_valid(group_url):
         return None
-    flags: NDArray[np.bool_] = _read_array(urls.join_url(group_url, VALID), max_pixels).astype(np.bool_)
+    flags: NDArray[np.bool_] = _read_image(urls.join_url(group_url, VALID), max_pixels).astype(np.bool_)
     return flags
 
 
-def _read_array(url: str, max_pixels: int | None) -> NDArray[np.generic]:
+def _read_image(url: str, max_pixels: int | None) -> NDArray[np.generic]:
+    """Return an array (y, x) or (y, x, band) as it is, and one of (band, y, x) with its bands last."""
     metadata = objects.read_bytes(urls.join_url(url, "zarr.json"))
-    shape = _array_shape(url, metadata)
+    shape, is_band_first = _array_shape(url, metadata)
     if max_pixels is not None and shape[0] * shape[1] > max_pixels:
         raise urls.StorageError(
             f"array {urls.redact_url(url)!r} has {shape[0]} x {shape[1]} pixels, expected at "
             f"most {max_pixels}: raise --max-pixels where memory allows"
         )
-    # Up to 0.1.0 this object was a shard of several chunks, which zarr reads alike.
-    chunk_key = "/".join(["c", *"0" * len(shape)])
-    chunk = objects.read_bytes(urls.join_url(url, chunk_key))
-    new_buffer = default_buffer_prototype().buffer.from_bytes
-    stored = {"zarr.json": new_buffer(metadata), chunk_key: new_buffer(chunk)}
-    pixels: NDArray[np.generic] = np.asarray(zarr.open_array(MemoryStore(stored), mode="r")[:])
-    return pixels
+    values = read_array(url, metadata)
+    return np.ascontiguousarray(np.moveaxis(values, 0, 2)) if is_band_first else values
 
 
-def _add_array(
+def _add_chunk(
     group: zarr.Group, name: str, pixels: NDArray[np.generic], attributes: dict[str, Any]
 ) -> None:
     """Add (H, W) or (H, W, bands) to a group as an array of one chunk, band by band in its bytes."""
-    array = group.create_array(
+    array = add_array(
+        group,
         name,
-        shape=pixels.shape,
-        dtype=pixels.dtype,
+        pixels.shape,
+        pixels.dtype,
         chunks=pixels.shape,
-        filters=[TransposeCodec(order=BANDS_FIRST)] if pixels.ndim == 3 else None,
-        compressors=ZstdCodec(level=ZSTD_LEVEL),
-        dimension_names=("y", "x", "band")[: pixels.ndim],
+        dimensions=("y", "x", "band")[: pixels.ndim],
         attributes=attributes,
-        # Else zeros are not stored, and the pixels of an earlier run would stay.
-        config={"write_empty_chunks": True},
+        order=BANDS_FIRST if pixels.ndim == 3 else None,
     )
     array[:] = pixels
 
 
-def _v2_view(pixels: NDArray[np.generic]) -> bytes:
-    """Return the metadata of Zarr v2 by which GDAL reads the chunk that `_add_array` stores."""
+def _view(pixels: NDArray[np.generic]) -> bytes:
+    """Return the metadata by which GDAL reads the chunk that `_add_chunk` stores."""
     shape = [pixels.shape[axis] for axis in BANDS_FIRST] if pixels.ndim == 3 else pixels.shape
-    document = {
-        "zarr_format": 2,
-        "shape": shape,
-        "chunks": shape,
-        "dtype": pixels.dtype.newbyteorder("<").str,
-        "order": "C",
-        "dimension_separator": "/",
-        "filters": None,
-        "compressor": {"id": "zstd", "level": ZSTD_LEVEL},
-        "fill_value": None,  # GDAL takes a value for no data
-    }
-    return json.dumps(document).encode()
+    return gdal_view(shape, shape, pixels.dtype)
 
 
-def _order_of_puts(key: str) -> tuple[bool, bool, bool]:
-    """Order the objects of a pair: the mask before the image, chunks before metadata, the group last."""
-    return "/" not in key, not key.startswith(f"{VALID}/"), key.endswith("zarr.json")
+def _order_of_puts(key: str) -> tuple[bool, bool, bool, bool]:
+    """Order the objects of a frame: layout, then the mask before the image, the group last."""
+    is_mask = key.startswith(f"{VALID}/")
+    return key != pair_files.LAYOUT, "/" not in key, not is_mask, key.endswith("zarr.json")
 
 
 def _has_valid(group_url: str) -> bool:
@@ -291,45 +269,25 @@ def _delete_valid(group_url: str) -> None:
         for key in ("zarr.json", "c/.zarray", "c/0/0"):
             objects.delete(urls.join_url(group_url, VALID, key))
         if not urls.is_remote(group_url):
-            _remove_empty_folders(urls.local_path(urls.join_url(group_url, VALID)))
+            pair_files.remove_empty_folders(urls.local_path(urls.join_url(group_url, VALID)))
 
 
-def _array_shape(url: str, metadata: bytes) -> list[int]:
+def _array_shape(url: str, metadata: bytes) -> tuple[list[int], bool]:
+    """Return the shape of an image, its bands last, and whether they are first in the array."""
     try:
-        shape: list[int] = [int(side) for side in json.loads(metadata)["shape"]]
-    except (ValueError, KeyError, TypeError):
-        shape = []
+        document = json.loads(metadata)
+        shape: list[int] = [int(side) for side in document["shape"]]
+        is_band_first = len(shape) == 3 and (document.get("dimension_names") or [""])[0] == "band"
+    except (ValueError, KeyError, TypeError, AttributeError):
+        shape, is_band_first = [], False
+    if is_band_first:
+        shape = [*shape[1:], shape[0]]
     if len(shape) not in (2, 3) or any(bands > MAX_BANDS for bands in shape[2:]):
         raise urls.StorageError(
-            f"{urls.redact_url(url)!r} has a zarr.json of no (y, x) or (y, x, band) array, expected "
-            "one that jobs/fuse_archive.py wrote: fuse the pair again"
+            f"{urls.redact_url(url)!r} has a zarr.json of no (y, x), (y, x, band) or (band, y, x) array, "
+            "expected one that jobs/fuse_archive.py wrote: fuse the pair again"
         )
-    return shape
-
-
-def _put_group(url: str, attributes: dict[str, Any]) -> None:
-    document = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
-    objects.put_bytes(urls.join_url(url, "zarr.json"), json.dumps(document).encode())
-
-
-def _changed_rank(group_path: str, rank: int) -> bool:
-    """Return whether the pair lies there with another number of dimensions (grey or colour)."""
-    place = os.path.join(group_path, "fused", "c", "0", "0")
-    return os.path.exists(place) and os.path.isdir(place) != (rank == 3)
-
-
-def _remove_tree(path: str) -> None:
-    for folder, folders, files in os.walk(path, topdown=False):
-        for name in files:
-            os.unlink(os.path.join(folder, name))
-        for name in folders:
-            os.rmdir(os.path.join(folder, name))
-
-
-def _remove_empty_folders(path: str) -> None:
-    for folder, _, _ in os.walk(path, topdown=False):
-        if not os.listdir(folder):
-            os.rmdir(folder)
+    return shape, is_band_first
 
 
 def _escape_segment(segment: str, reserved: frozenset[str]) -> str:

@@ -1,8 +1,8 @@
 """Ranges of a file's bytes, all of the version that the file had when it was opened.
 
-`objects.read_bytes` gets a whole object; this is for files that are too large for it. A file that is
-replaced while it is read is an error, never a mixture of two versions: S3 is asked by If-Match, and the
-version is looked at again after each read elsewhere.
+A small file costs one request, as by `objects.read_bytes`: an object store is first asked for the
+beginning, which is kept. A file that is replaced while it is read is an error, never a mixture of two
+versions: S3 is asked by If-Match, and the version is looked at again after each read elsewhere.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import asyncio
 import io
 import os
 from collections import OrderedDict
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Protocol, TypeVar
 
 import fsspec
 
@@ -22,12 +22,15 @@ from cluster.storage.urls import StorageError, is_remote, local_path, redact_url
 
 BLOCK_BYTES = 1 << 16
 """Shorter reads, as those of headers, fetch whole blocks of this size, which are kept for the next."""
+FIRST_BYTES = 1 << 19
+"""Bytes at the beginning of a file on an object store that its first request asks for."""
 NUM_BLOCKS = 64
 """Blocks that one open file keeps."""
 NUM_REQUESTS = 8
 """Requests for ranges of one file that are under way at once."""
 Range = tuple[int, int]
 """First byte, and the byte behind the last one."""
+T = TypeVar("T")
 
 
 class _Reader(Protocol):
@@ -35,6 +38,8 @@ class _Reader(Protocol):
 
     size: int
     etag: str
+    start: bytes
+    """Beginning of the file, as far as it came with the answer that told of the file."""
 
     def fetch(self, ranges: Sequence[Range]) -> list[bytes]: ...
 
@@ -49,21 +54,27 @@ class RangeFile(io.RawIOBase):
         StorageError: it can't be read, or has changed since it was opened.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, first_bytes: int = FIRST_BYTES) -> None:
+        """Open a file, whose first request to an object store asks for up to `first_bytes`."""
         self.url = url
         scheme = url.split("://", 1)[0]
         reader: _Reader
         if not is_remote(url):
             reader = _LocalReader(url)
+        elif scheme in ("s3", "s3a"):
+            reader = _S3Reader(url, first_bytes)
         else:
-            reader = _S3Reader(url) if scheme in ("s3", "s3a") else _OtherReader(url)
+            reader = _OtherReader(url, first_bytes)
         self._reader = reader
         self.size = reader.size
         """Size of the file in bytes."""
         self.etag = reader.etag
-        """What the store calls the version that is read, as `objects.FileInfo` has it."""
-        self.num_fetched = 0
+        """What the store calls the version that is read, as `objects.FileInfo` has it; empty where it was
+        not asked."""
+        self.num_fetched = len(reader.start)
         """Bytes fetched so far."""
+        self._kept = reader.start
+        """Beginning of the file, which is not fetched again."""
         self._position = 0
         self._blocks: OrderedDict[int, bytes] = OrderedDict()
 
@@ -71,13 +82,20 @@ class RangeFile(io.RawIOBase):
         """Return several ranges, fetched side by side; the name is the one by which rasterio calls it."""
         return self._fetch([(offset, offset + size) for offset, size in zip(offsets, sizes, strict=True)])
 
+    def keep_whole(self) -> bytes:
+        """Fetch what is missing of the file, keep all of it for later reads, and return it."""
+        if len(self._kept) < self.size:
+            (rest,) = self._fetch([(len(self._kept), self.size)])
+            self._kept += rest
+        return self._kept
+
     def read(self, size: int = -1) -> bytes:
         """Return up to `size` bytes from the position on, up to the end where it is negative."""
         start = self._position
         end = self.size if size is None or size < 0 else min(start + size, self.size)
         if end <= start:
             return b""
-        if end - start >= BLOCK_BYTES:
+        if end <= len(self._kept) or end - start >= BLOCK_BYTES:
             (data,) = self._fetch([(start, end)])
         else:
             data = self._from_blocks(start, end)
@@ -110,10 +128,11 @@ class RangeFile(io.RawIOBase):
         return True
 
     def close(self) -> None:
-        """Let go of the file and of the blocks that are kept."""
+        """Let go of the file and of what is kept of it."""
         if not self.closed:
             self._reader.close()
             self._blocks.clear()
+            self._kept = b""
         super().close()
 
     def _from_blocks(self, start: int, end: int) -> bytes:
@@ -136,15 +155,16 @@ class RangeFile(io.RawIOBase):
 
     def _fetch(self, ranges: Sequence[Range]) -> list[bytes]:
         ranges = [(min(start, self.size), min(end, self.size)) for start, end in ranges]
-        found = self._reader.fetch(ranges)
-        for (start, end), data in zip(ranges, found, strict=True):
+        missing = [(start, end) for start, end in ranges if end > len(self._kept)]
+        fetched = self._reader.fetch(missing) if missing else []
+        for (start, end), data in zip(missing, fetched, strict=True):
             if len(data) != end - start:
-                raise StorageError(
-                    f"{redact_url(self.url)!r} gave {len(data)} bytes of the {end - start} from byte "
-                    f"{start} on, expected all: run the same command again when the store is well"
-                )
+                raise _too_few(self.url, len(data), start, end)
             self.num_fetched += len(data)
-        return found
+        left = iter(fetched)
+        return [
+            self._kept[start:end] if end <= len(self._kept) else next(left) for start, end in ranges
+        ]
 
 
 def replaced(url: str) -> StorageError:
@@ -155,8 +175,17 @@ def replaced(url: str) -> StorageError:
     )
 
 
+def _too_few(url: str, num_bytes: int, start: int, end: int) -> StorageError:
+    return StorageError(
+        f"{redact_url(url)!r} gave {num_bytes} bytes of the {end - start} from byte {start} on, expected "
+        "all: run the same command again when the store is well"
+    )
+
+
 class _LocalReader:
     """A local file, looked at again after each read."""
+
+    start = b""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -188,11 +217,6 @@ def _info(url: str) -> dict[str, Any]:
     info: dict[str, Any] = guarded(url, lambda store: store.info(url))
     if info.get("type") == "directory":
         raise FileNotFoundError(f"{redact_url(url)!r} is a folder")
-    if info.get("size") is None:
-        raise StorageError(
-            f"{redact_url(url)!r} is of a server that tells no size, expected one that serves ranges: "
-            "copy the file to a folder or to an object store"
-        )
     return info
 
 
@@ -201,70 +225,88 @@ def _etag(info: dict[str, Any]) -> str:
 
 
 class _S3Reader:
-    """An object of S3, asked for by its ETag."""
+    """An object of S3, asked for by its ETag from the second request on."""
 
-    def __init__(self, url: str) -> None:
-        info = _info(url)
+    def __init__(self, url: str, first_bytes: int) -> None:
         self._url = url
-        self._tag = str(info.get("ETag", ""))
-        self.size, self.etag = int(info["size"]), _etag(info)
+        try:
+            answer, self.start = self._call(lambda store: self._get(store, 0, first_bytes))
+        except StorageError as error:
+            if not _answered(error, "InvalidRange", "416"):
+                raise
+            info = _info(url)  # an empty object has no range
+            answer, self.start = {"ETag": info.get("ETag", "")}, b""
+        self._tag = str(answer.get("ETag", ""))
+        self.etag = self._tag.strip('"')
+        # A store that knows no ranges has given the whole object.
+        told = str(answer.get("ContentRange", "")).rpartition("/")[2]
+        self.size = int(told) if told.isdigit() else len(self.start)
+        if len(self.start) < min(first_bytes, self.size):
+            raise _too_few(url, len(self.start), 0, min(first_bytes, self.size))
 
     def fetch(self, ranges: Sequence[Range]) -> list[bytes]:
-        def call(store: Any) -> list[bytes]:
-            found: list[bytes] = fsspec.asyn.sync(store.loop, self._fetch_all, store, ranges)
-            return found
-
         try:
-            return guarded(self._url, call)
+            return self._call(lambda store: self._fetch_all(store, ranges))
         except FileNotFoundError as error:
             raise replaced(self._url) from error
 
     def close(self) -> None:
         pass
 
-    async def _fetch_all(self, store: Any, ranges: Sequence[Range]) -> list[bytes]:
-        from s3fs.core import _error_wrapper
+    def _call(self, ask: Callable[[Any], Coroutine[Any, Any, T]]) -> T:
+        def call(store: Any) -> T:
+            found: T = fsspec.asyn.sync(store.loop, ask, store)
+            return found
 
+        return guarded(self._url, call)
+
+    async def _fetch_all(self, store: Any, ranges: Sequence[Range]) -> list[bytes]:
         limit = asyncio.Semaphore(NUM_REQUESTS)
-        bucket, key, _ = store.split_path(self._url)
 
         async def fetch(start: int, end: int) -> bytes:
             if start == end:
                 return b""
-
-            async def try_once() -> bytes:
-                answer = await store._call_s3(
-                    "get_object",
-                    Bucket=bucket,
-                    Key=key,
-                    Range=f"bytes={start}-{end - 1}",
-                    IfMatch=self._tag,
-                )
-                try:
-                    data: bytes = await answer["Body"].read()
-                finally:
-                    answer["Body"].close()
-                if answer.get("ETag") != self._tag:  # of a store that knows no If-Match
-                    raise replaced(self._url)
-                return data
-
             async with limit:
                 try:
-                    data: bytes = await _error_wrapper(try_once, retries=store.retries)
-                    return data
+                    answer, data = await self._get(store, start, end, IfMatch=self._tag)
                 except Exception as error:
-                    if _is_precondition(error):
+                    if _answered(error, "PreconditionFailed", "412"):
                         raise replaced(self._url) from error
                     raise
+            if answer.get("ETag") != self._tag:  # of a store that knows no If-Match
+                raise replaced(self._url)
+            return data
 
         return list(await asyncio.gather(*(fetch(start, end) for start, end in ranges)))
 
+    async def _get(
+        self, store: Any, start: int, end: int, **condition: str
+    ) -> tuple[dict[str, Any], bytes]:
+        """Return the store's answer to a request for a range, and its bytes."""
+        from s3fs.core import _error_wrapper
 
-def _is_precondition(error: BaseException | None) -> bool:
-    """Return whether an error, or what it came from, is S3's answer that the ETag is another now."""
+        bucket, key, _ = store.split_path(self._url)
+        if not key:
+            raise FileNotFoundError(f"{redact_url(self._url)!r} is a folder")
+
+        async def try_once() -> tuple[dict[str, Any], bytes]:
+            answer = await store._call_s3(
+                "get_object", Bucket=bucket, Key=key, Range=f"bytes={start}-{end - 1}", **condition
+            )
+            try:
+                return answer, await answer["Body"].read()
+            finally:
+                answer["Body"].close()
+
+        found: tuple[dict[str, Any], bytes] = await _error_wrapper(try_once, retries=store.retries)
+        return found
+
+
+def _answered(error: BaseException | None, *codes: str) -> bool:
+    """Return whether an error, or what it came from, is an answer of S3 with one of the codes."""
     while error is not None:
         answer = getattr(error, "response", {})
-        if answer.get("Error", {}).get("Code") in ("PreconditionFailed", "412"):
+        if answer.get("Error", {}).get("Code") in codes:
             return True
         error = error.__cause__
     return False
@@ -273,11 +315,24 @@ def _is_precondition(error: BaseException | None) -> bool:
 class _OtherReader:
     """A file of any other store of fsspec, looked at again after each read."""
 
-    def __init__(self, url: str) -> None:
-        info = _info(url)
+    def __init__(self, url: str, first_bytes: int) -> None:
         self._url = url
-        self.size, self.etag = int(info["size"]), _etag(info)
-        self._version = _version(info)
+        self.start, self.etag, self._version = b"", "", [""]
+        try:
+            self.start = guarded(url, lambda store: store.cat_file(url, 0, first_bytes))
+        except StorageError:
+            if _told(url).get("size") != 0:  # of an empty file, a range may be refused
+                raise
+        self.size = len(self.start)
+        if self.size != first_bytes:  # the whole file: it is shorter, or the store knows no ranges
+            return
+        info = _told(url)
+        if info.get("size") is None:  # of a server that tells none
+            self.start = guarded(url, lambda store: store.cat_file(url))
+            self.size = len(self.start)
+            return
+        self.start = b""  # its version is not known
+        self.size, self.etag, self._version = int(info["size"]), _etag(info), _version(info)
 
     def fetch(self, ranges: Sequence[Range]) -> list[bytes]:
         try:
@@ -293,6 +348,14 @@ class _OtherReader:
 
     def close(self) -> None:
         pass
+
+
+def _told(url: str) -> dict[str, Any]:
+    """Return what a store tells of a file; nothing where it tells nothing, as some web servers."""
+    try:
+        return _info(url)
+    except (FileNotFoundError, StorageError):
+        return {}
 
 
 def _version(info: dict[str, Any]) -> list[str]:

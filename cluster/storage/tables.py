@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
@@ -39,6 +39,8 @@ ARROW_TYPES = {"str": pa.string(), "int64": pa.int64(), "float64": pa.float64()}
 """Column types of tables that this project writes, by the names that it uses for them."""
 SQL_TYPES = {"str": "varchar", "int64": "bigint", "float64": "double"}
 """SQL types of the columns of tables that this project writes, by the same names."""
+TEXT_COLUMNS = ("camera", "ir_bands", "vis_bands", "ir_to_vis")
+"""Columns of a CSV file, beside ids, URLs and etags, that are text also where it looks like numbers."""
 
 Row = dict[str, Any]
 
@@ -159,6 +161,18 @@ class Database:
             shutil.rmtree(self._copies[name])
         self._copies[name] = folder
         return True
+
+    def open_columns(self, name: str, path: str, wanted: Sequence[str]) -> dict[str, str]:
+        """Make a view of those of some columns that a local Parquet file has, and return their types.
+
+        The other columns are not read, so that they may be of any type, as geometry.
+        """
+        source = f"read_parquet({_sql_text(path)})"
+        kinds = self.columns(f"from {source}")
+        found = {column: kinds[column] for column in wanted if column in kinds}
+        columns = ", ".join(map(quoted, found)) or "1"
+        self.run(f"create or replace view {name} as select {columns} from {source}")
+        return found
 
     def close_to_files(self) -> None:
         """Keep every later statement from files, extensions and settings; tables stay, `write` fails.
@@ -307,7 +321,11 @@ def _table_files(url: str) -> list[str]:
 def _parse_csv(data: bytes) -> pa.Table:
     names = pyarrow.csv.open_csv(io.BytesIO(data)).schema.names
     _refuse_equal_names(names)
-    text = {name: pa.string() for name in names if name.endswith(("id", "url", "etag"))}
+    text = {
+        name: pa.string()
+        for name in names
+        if name.endswith(("id", "url", "etag")) or name.lower() in TEXT_COLUMNS
+    }
     options = pyarrow.csv.ConvertOptions(
         column_types=text, strings_can_be_null=False, include_columns=[name for name in names if name]
     )

@@ -111,7 +111,7 @@ def check_options(config: Any) -> None:
                 )
 
 
-def check_index_name(url: str) -> None:
-    """Raise ValueError where a URL given as --index ends in no format of a pair index."""
+def check_index_name(url: str, flag: str = "--index") -> None:
+    """Raise ValueError where the URL of a table, given by an option, ends in no format that is read."""
     if not url.endswith((".parquet", ".csv")):
-        raise ValueError(f"--index is {url!r}, expected a name that ends in .parquet or .csv")
+        raise ValueError(f"{flag} is {url!r}, expected a name that ends in .parquet or .csv")

@@ -31,7 +31,7 @@ VALIDATION_SIDE = 512
 def decode_pair(row: Row) -> Row:
     """Return the luminance of a pair as 16-bit levels, decoded once for all epochs.
 
-    In:  pair_id, ir_url, vis_url (str).
+    In:  the columns READ of the pair index.
     Out: pair_id; ir, vis (bytes of uint16, luminance times 65535); height, width (pixels); reason ("" or
          why the pair can't be used).
     """

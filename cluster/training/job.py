@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pandas as pd
 
-from cluster.archive.pair_index import URLS, load_index
+from cluster.archive.pair_index import READ, load_index
 from cluster.runtime.address import check_cluster
 from cluster.storage import objects, s3, urls
 from cluster.storage.config_urls import with_absolute_urls, without_secrets
@@ -66,7 +66,7 @@ def train_dmnet(config: TrainConfig) -> TrainingReport:
     """
     config = with_absolute_urls(config)
     pairs = pd.concat([load_index(url)[0] for url in config.index_urls], ignore_index=True)
-    pairs = pairs[["pair_id", "ir_url", "vis_url"]]
+    pairs = pairs[[*READ]]
     held_out, rest = hold_out(pairs, config)
     _check_start(config)
     check_cluster()  # before anything is written
@@ -233,14 +233,14 @@ def _decode(pairs: pd.DataFrame, used: str, url_prefix: str) -> tuple[ray.data.D
     """Decode pairs; return the readable ones and their number, and print which can't be read.
 
     Args:
-        pairs: pair_id and the two URLs, one row for each pair.
+        pairs: the columns READ of the pair index, one row for each pair.
         used: "trained" or "validated", for the message.
         url_prefix: beginning of the URLs where the rows wait until they are decoded.
     """
     from cluster.runtime.datasets import dataset_of
 
     with Database() as database:
-        database.add("pairs", pairs[["pair_id", *URLS]])
+        database.add("pairs", pairs[[*READ]])
         with dataset_of(
             database, "from pairs", url_prefix, least_per_block=PAIRS_PER_BLOCK, num_cpus=1
         ) as named:

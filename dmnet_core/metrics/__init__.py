@@ -8,8 +8,14 @@ All take (B, 1, H, W) grey levels in [0, 255] and give (B,) float64.
 
 from __future__ import annotations
 
+import io
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Iterable
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -46,11 +52,17 @@ from dmnet_core.metrics.structure import (
     wang_of,
 )
 from dmnet_core.metrics.vif import vif_of, vif_statistics, visual_information_fidelity
-from dmnet_core.metrics.windows import HALO, Span, Window, core_of, cut
+from dmnet_core.metrics.windows import core_of
+from dmnet_core.window import HALO, Span, Window, cut
 
 Statistics = dict[str, Tensor]
 """Sums over the core of a window, (B, ...) float64 or int64, by name; those of two windows add up."""
 
+DAMAGED = (
+    ValueError, TypeError, KeyError, SyntaxError, EOFError, OSError, MemoryError, RuntimeError,
+    tokenize.TokenError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+"""Errors that NumPy raises on the bytes of a damaged .npz file."""
 METRICS = (
     "EN", "SD", "SF", "AG", "MI", "CC", "SCD", "VIF", "Qabf", "MS-SSIM", "MS-SSIM-Wang",
 )  # fmt: skip
@@ -71,6 +83,8 @@ __all__ = [
     "fusion_statistics",
     "joint_ms_ssim",
     "merge",
+    "pack_statistics",
+    "unpack_statistics",
     "mutual_information",
     "spatial_frequency",
     "standard_deviation",
@@ -157,6 +171,30 @@ def fusion_statistics(
     }
 
 
+def pack_statistics(statistics: Statistics) -> bytes:
+    """Return statistics as the bytes of a compressed .npz file: joint histograms are mostly zeros."""
+    file = io.BytesIO()
+    arrays: dict[str, Any] = {name: tensor.cpu().numpy() for name, tensor in statistics.items()}
+    np.savez_compressed(file, **arrays)
+    return file.getvalue()
+
+
+def unpack_statistics(data: bytes) -> Statistics:
+    """Return the statistics of bytes that `pack_statistics` wrote; nothing is unpickled.
+
+    Raises:
+        ValueError: the bytes are no such file.
+    """
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as file:
+            return {name: torch.from_numpy(file[name]) for name in file.files}
+    except DAMAGED as error:
+        raise ValueError(
+            f"{len(data)} bytes are no statistics of a window ({error!r}), expected those that "
+            "pack_statistics wrote: score the window again"
+        ) from error
+
+
 def merge(parts: Iterable[Statistics]) -> dict[str, Tensor]:
     """Return every metric of METRICS of whole images from the statistics of their windows.
 
@@ -164,7 +202,8 @@ def merge(parts: Iterable[Statistics]) -> dict[str, Tensor]:
     piece, apart from rounding in another order of summation.
 
     Args:
-        parts: what `fusion_statistics` returned for each window, at least one.
+        parts: what `fusion_statistics` returned for each window, at least one; no more than one of
+            them is held at a time.
 
     Returns:
         (B,) float64 by abbreviation.

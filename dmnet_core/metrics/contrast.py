@@ -11,7 +11,8 @@ from torch import Tensor
 
 from dmnet_core.metrics.correlation import moments, sd_of
 from dmnet_core.metrics.images import check_images, round_levels
-from dmnet_core.metrics.windows import Window, core_of, framed_core
+from dmnet_core.metrics.windows import core_of, framed_core
+from dmnet_core.window import Window
 
 
 def standard_deviation(fused: Tensor) -> Tensor:

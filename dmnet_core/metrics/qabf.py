@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from dmnet_core.metrics.images import check_images, round_levels
-from dmnet_core.metrics.windows import ROWS, Window, framed_core
+from dmnet_core.metrics.windows import ROWS, framed_core
+from dmnet_core.window import Window
 
 STRENGTH_GAIN, STRENGTH_SLOPE, STRENGTH_MIDDLE = 0.9994, -15.0, 0.5
 ANGLE_GAIN, ANGLE_SLOPE, ANGLE_MIDDLE = 0.9879, -22.0, 0.8

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from dmnet_core.metrics.images import MIDDLE, check_images, round_levels
-from dmnet_core.metrics.windows import Level, Window, filter_fields, gaussian_kernel, make_level
+from dmnet_core.metrics.windows import Level, filter_fields, gaussian_kernel, make_level
+from dmnet_core.window import Window
 
 KERNEL_SIZE, SIGMA = 11, 1.5
 C1, C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from dmnet_core.metrics.images import check_images, round_levels
-from dmnet_core.metrics.windows import Window, filter_fields, gaussian_kernel, make_level
+from dmnet_core.metrics.windows import filter_fields, gaussian_kernel, make_level
+from dmnet_core.window import Window
 
 KERNEL_SIZES = (17, 9, 5, 3)
 NOISE_VARIANCE = 2.0

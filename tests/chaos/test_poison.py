@@ -31,6 +31,8 @@ pytestmark = [pytest.mark.own_ray, pytest.mark.kills, pytest.mark.slow]
 POISON = "day/001"
 LARGE = 1200
 """Height and width; its fused colours, as floats, are more than `write_window`'s COUNTED_BYTES."""
+ONE_WINDOW = ["--window", "1280"]
+"""Options by which LARGE x LARGE pixels are one window."""
 FUSER_LIMIT = 1_250_000_000
 """Bytes: an actor that holds the network has half of it, one that fuses LARGE goes beyond it."""
 
@@ -106,7 +108,7 @@ def test_a_pair_that_takes_its_actor_s_memory_is_fused_three_times_and_rejected(
     write_large(archive)
     run, _ = faulty_job
     with MemoryKiller() as killer:  # as a node whose memory runs out
-        job = run("fuse_archive", *fuse_arguments(archive, output))
+        job = run("fuse_archive", *fuse_arguments(archive, output), *ONE_WINDOW)
     said = job.stdout + job.stderr
     assert job.returncode == 0, said
     assert "4 = 3 fused + 1 rejected" in said and len(killer.killed) == 3, (killer.killed, said)
@@ -122,7 +124,7 @@ def test_a_large_pair_that_kills_its_writer_is_tried_three_times_and_rejected(s3
     run, proxy = faulty_job
     proxy.begin(Faults(kill_writer=1.0, only=f"/out/fused.zarr/{POISON}/"))
     job = run(
-        "fuse_archive", *fuse_arguments(archive, output), "--dtype", "float32",
+        "fuse_archive", *fuse_arguments(archive, output), *ONE_WINDOW, "--dtype", "float32",
         "--checkpoint", str(tmp_path / "quick.safetensors"),
     )  # fmt: skip
     assert job.returncode == 0, job.stdout + job.stderr

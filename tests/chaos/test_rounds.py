@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from tests.chaos.rounds import ChaosRound, archive_files, read_pixels, write_files
-from tests.e2e.archives import fuse_arguments, run_job
+from tests.chaos.rounds import ChaosRound, archive_files, chaos_arguments, read_pixels, write_files
+from tests.e2e.archives import run_job
 
 pytestmark = [pytest.mark.own_ray, pytest.mark.kills, pytest.mark.slow]
 
@@ -21,7 +21,7 @@ def expected(files, faulty_ray, tmp_path_factory):
     folder = tmp_path_factory.mktemp("undisturbed")
     archive, output = str(folder / "archive"), str(folder / "out")
     write_files(archive, files)
-    job = run_job("fuse_archive", *fuse_arguments(archive, output))
+    job = run_job("fuse_archive", *chaos_arguments(archive, output))
     assert job.returncode == 0, job.stdout + job.stderr
     return read_pixels(output, files)
 

@@ -14,6 +14,7 @@ def index_rows(*names, etag="1", carried=None, **columns):
     """Return rows of an index; `columns` and `carried` are further columns."""
     rows = pd.DataFrame({"pair_id": pd.Series(names, dtype="str"), "ir_url": "i", "vis_url": "v"})
     rows = rows.assign(ir_size=10, ir_etag=etag, vis_size=20, vis_etag="1")
+    rows = rows.assign(ir_bands="", vis_bands="", ir_to_vis="")
     for name, values in (columns | (carried or {})).items():
         rows[name] = values
     return rows

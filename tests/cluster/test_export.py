@@ -18,7 +18,7 @@ from cluster.exporting.writing import export_pair
 from cluster.storage import fused_store, objects, tables
 from cluster.storage.tables import Database
 
-CASES = [(format_, dtype) for format_, dtypes in DTYPES.items() for dtype in dtypes]
+CASES = [(name, dtype) for name, dtypes in DTYPES.items() if name != "cog" for dtype in dtypes]
 
 
 def image(shape, dtype):
@@ -78,6 +78,7 @@ def make_output(tmp_path, names, dtype="uint8"):
         pixels = image((9, 12), dtype) // (number + 1)
         fused_store.write_fused(store, fused_store.escape_pair_id(name), pixels, {})
     table = pd.DataFrame({"pair_id": names, "VIF": np.arange(len(names)) / 10, "dtype": dtype})
+    table["height"], table["width"] = 9, 12
     table["zarr_path"] = [fused_store.escape_pair_id(name) for name in names]
     tables.write_table(f"{output}/metrics.parquet/part-000000.parquet", table)
     for name in names:
@@ -146,7 +147,8 @@ def test_a_condition_that_is_wrong_or_reaches_out_of_the_table_is_one_line(tmp_p
         select(output, tmp_path, database, where=where.format(file=tmp_path / "secret.csv"))
     line = str(caught.value)
     assert said in line and "hunter" not in line and "\n" not in line
-    assert line.endswith('condition on the columns "pair_id", "VIF", "dtype", "zarr_path"')
+    columns = '"pair_id", "VIF", "dtype", "height", "width", "zarr_path"'
+    assert line.endswith(f"condition on the columns {columns}")
     assert sorted(os.listdir(tmp_path)) == ["out", "secret.csv"]
 
 
@@ -194,7 +196,7 @@ def test_what_is_no_output_of_fuse_archive_is_named(tmp_path):
     with Database() as database, pytest.raises(ValueError, match=r"out' has no metrics\.parquet"):
         select(str(tmp_path / "out"), tmp_path, database)
     tables.write_table(f"{tmp_path}/out/metrics.parquet/part-0.parquet", pd.DataFrame({"a": [1]}))
-    missing = "has no column dtype, pair_id, zarr_path"
+    missing = "has no column dtype, height, pair_id, width, zarr_path"
     with Database() as database, pytest.raises(ValueError, match=missing):
         select(str(tmp_path / "out"), tmp_path, database)
 
@@ -211,13 +213,14 @@ def test_only_images_that_are_whole_and_of_the_present_result_are_left_out(tmp_p
                 export_pair(
                     row, store_url=f"{output}/fused.zarr", output_url=config.output_url,
                     image_format=config.image_format, quality=config.quality or 0,
+                    max_pixels=config.max_pixels,
                 )
                 for batch in database.batches("from todo")
                 for row in batch
             ]  # fmt: skip
         record = Record(config.output_url)
         quality = config.quality if config.image_format == "jpeg" else 0
-        record.add([row | {"quality": quality} for row in rows])
+        record.add([row | {"format": config.image_format, "quality": quality} for row in rows])
         record.flush()
         assert not any(row["reason"] for row in rows)
         return sorted(row["pair_id"] for row in rows)
@@ -237,15 +240,20 @@ def test_only_images_that_are_whole_and_of_the_present_result_are_left_out(tmp_p
     jpeg = {"image_format": "jpeg", "quality": 90}
     assert run(**jpeg) == sorted(names) and run(**jpeg) == []
     assert run(image_format="jpeg", quality=50) == sorted(names) and run() == []
+    # two formats whose files have one name
+    assert run(image_format="tiff") == run(image_format="cog") == sorted(names)
+    assert run(image_format="cog") == [] and run(image_format="tiff") == sorted(names)
 
 
 def test_a_pair_whose_pixels_are_gone_or_whose_file_cannot_be_put_says_why(tmp_path):
     output = make_output(tmp_path, ["a"])
     given = {"output_url": str(tmp_path / "images"), "image_format": "png", "quality": 0}
-    given["store_url"] = f"{output}/fused.zarr"
-    row = {"pair_id": "a", "zarr_path": "a", "file": "a.png"}
+    given |= {"store_url": f"{output}/fused.zarr", "max_pixels": 9 * 12}
+    row = {"pair_id": "a", "zarr_path": "a", "height": 9, "width": 12, "file": "a.png"}
     gone = export_pair(row | {"zarr_path": "b"}, **given)
     assert gone["reason"] == "missing_file" and "--verify" in gone["detail"]
+    large = export_pair(row, **given | {"max_pixels": 9 * 12 - 1})
+    assert large["reason"] == "too_many_pixels" and large["detail"].endswith("or give --format cog")
     (tmp_path / "images").write_bytes(b"no folder")
     unwritten = export_pair(row, **given)
     assert unwritten["reason"] == "failed" and unwritten["detail"].startswith("export: StorageError")

@@ -83,7 +83,7 @@ def test_a_ramp_that_is_scaled_stays_a_ramp(factor):
     vis = source(np.zeros((200, 240), np.uint8))
     ir = source(ramp(round(200 * factor), round(240 * factor)))
     grid = make_grid(ir, vis, resample=True)
-    assert grid.kind == "scale" and grid.step == max(1, int(factor))
+    assert grid.kind == "scale" and grid.scale == pytest.approx(factor)
     image = assert_windows_fit(grid)
     assert image.valid is None
     inner = np.s_[4:-4, 4:-4]
@@ -97,7 +97,7 @@ def test_maps_of_one_kind_are_shifted_and_only_their_common_part_has_data():
     vis = source(np.zeros((100, 120), np.uint8), crs=UTM_33, transform=place)
     finer = from_origin(500_205, 3_999_900, 2.5, 2.5)
     grid = make_grid(source(ramp(200, 240), crs=UTM_33, transform=finer), vis)
-    assert (grid.kind, grid.step) == ("georeferenced", 4)
+    assert (grid.kind, grid.scale) == ("georeferenced", pytest.approx(4))
     image = assert_windows_fit(grid)
     there = data_of(image)
     rows, columns = np.nonzero(there)

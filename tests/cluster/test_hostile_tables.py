@@ -63,7 +63,7 @@ def test_a_column_without_a_name_is_left_out(tmp_path):
     for name in (f"{tmp_path}/pairs.csv", url):
         with Database() as database:
             open_index(database, name)
-            assert list(database.columns("from pairs"))[-2:] == ["vis_etag", "note"]
+            assert list(database.columns("from pairs"))[-2:] == ["ir_to_vis", "note"]
 
 
 def test_a_temporary_folder_may_have_a_quote_in_its_name(tmp_path, monkeypatch):

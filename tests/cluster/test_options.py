@@ -148,10 +148,12 @@ def test_values_of_every_kind_come_through():
     fuse = parse(
         "fuse_archive", "--ir", "a", "--vis", "b", "--output", "o", "--partition", "2/3", "--limit", "7",
         "--gpus-per-actor", ".5", "--precision", "bf16", "--dry-run", "--ir-range", "-40:120",
+        "--ir-bands", "04", "--vis-bands", "3, 2,1", "--resample",
     )  # fmt: skip
     assert (fuse.ir_url, fuse.vis_url, fuse.index_url) == ("a", "b", None)
     assert (fuse.partition, fuse.limit, fuse.gpus_per_actor) == ((2, 3), 7, 0.5)
     assert (fuse.dry_run, fuse.wait, fuse.ir_range) == (True, False, "-40:120")
+    assert (fuse.ir_bands, fuse.vis_bands, fuse.resample) == ("4", "3,2,1", True)
     train = parse(
         "train_dmnet", "--index", "a.csv", "b.parquet", "--output", "o", "--epochs", "0", "5",
         "--crop", "64", "32", "--without", "dm", "csab", "--gpu",
@@ -185,7 +187,10 @@ def test_values_of_every_kind_come_through():
         ("export", ["--quality", "80"], "--quality is 80 and --format is png, expected --format jpeg"),
         ("export", ["--format", "jpeg", "--quality", "0"], "--quality is 0, expected a number from 1"),
         ("export", ["--where", " "], "--where is empty, expected an SQL condition"),
+        ("fuse_archive", ["--ir-bands", "1,2"], "--ir-bands is '1,2', expected the number of one band"),
+        ("index_archive", ["--cameras", "c.txt"], "--cameras is 'c.txt', expected a name that ends in"),
         ("index_archive", ["--ir-pattern", "x"], "--ir-pattern is 'x', expected the text '{id}'"),
+        ("index_archive", ["--stac", "i.json"], "--ir --vis --stac was given, expected both --ir URL"),
         ("make_sample", ["--pairs", "0"], "--pairs is 0, expected a number from 1"),
     ],
 )

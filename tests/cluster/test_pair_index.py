@@ -175,7 +175,7 @@ def test_columns_are_known_in_any_case_and_odd_sizes_are_unknown(tmp_path):
     table, _ = load_index(str(path))
     assert list(table["pair_id"]) == ["7", "8"] and list(table["Site"]) == ["x", "y"]
     assert list(table["ir_size"]) == [12, -1] and list(table["vis_size"]) == [-1, -1]
-    assert len(table.columns) == 8
+    assert len(table.columns) == 11
     path.write_text("pair_id,ir_url,vis_url,__row\n7,a,b,1\n")
     with pytest.raises(ValueError, match="a column '__row', expected none of that name"):
         load_index(str(path))
@@ -187,6 +187,100 @@ def test_a_column_of_any_name_is_carried(tmp_path):
     tables.write_table(str(tmp_path / "it's [a] *.parquet"), row)
     table, _ = load_index(str(tmp_path / "it's [a] *.parquet"))
     assert {name: list(table[name]) for name in odd} == odd
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv"])
+def test_bands_and_homographies_have_one_form_however_they_are_written(tmp_path, suffix):
+    url = str(tmp_path / f"pairs.{suffix}")
+    rows = pd.DataFrame({"pair_id": list("abc"), "ir_url": "i.tif", "vis_url": "v.tif"})
+    homographies = ["[[1, 0, 5], [0, 1.50, 0], [0, 0, 1]]", "", "1,0,x"]
+    written = rows.assign(
+        IR_bands=[4, None, 2], vis_bands=["3 2,1", "", "red"], ir_to_vis=homographies
+    )
+    tables.write_table(url, written)
+    with Database() as database:
+        found = opened(database, url, bands=("4", "1,2,3"))
+        assert list(found["ir_bands"]) == ["4", "4", "2"]
+        assert list(found["vis_bands"]) == ["3,2,1", "1,2,3", "red"]
+        expected = ["1.0 0.0 5.0 0.0 1.5 0.0 0.0 0.0 1.0", "", "1.0 0.0 x"]
+        assert list(found["ir_to_vis"]) == expected
+        if suffix == "parquet":
+            numbers = [[1, 0, 5, 0, 1.5, 0, 0, 0, 1], None, []]
+            tables.write_table(url, rows.assign(ir_to_vis=numbers, vis_bands=[[1, 2, 3], [4], []]))
+            found = opened(database, url)
+            assert list(found["ir_to_vis"]) == [expected[0], "", ""]
+            assert list(found["vis_bands"]) == ["1,2,3", "4", ""]
+
+
+def test_one_folder_is_both_sides_where_other_bands_are_read(tmp_path):
+    folder = tmp_path / "photos"
+    for name in ("a.tif", "day/b.tif"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"bytes")
+    given = {"ir_url": str(folder), "vis_url": str(folder), "output_url": str(tmp_path / "pairs.csv")}
+    for bands in ({}, {"ir_bands": "4"}, {"ir_bands": "4", "vis_bands": "4"}):
+        with pytest.raises(ValueError, match="name the same files, .*--ir-bands 4 --vis-bands 1,2,3"):
+            build_index(IndexConfig(**given, **bands))
+    assert build_index(IndexConfig(**given, ir_bands="4", vis_bands="1,2,3")).num_pairs == 2
+    table, _ = load_index(str(tmp_path / "pairs.csv"))
+    assert list(table["pair_id"]) == ["a", "day/b"] and list(table["ir_url"]) == list(table["vis_url"])
+    assert set(table["ir_bands"]) == {"4"} and set(table["vis_bands"]) == {"1,2,3"}
+    with Database() as database:
+        direct = opened(database, None, str(folder), str(folder), bands=("4", "1,2,3"))
+        pd.testing.assert_frame_equal(direct.drop(columns="__row"), table, check_dtype=False)
+
+
+SHIFTED = "1.0 0.0 {} 0.0 1.0 0.0 0.0 0.0 1.0"
+
+
+@pytest.mark.parametrize(
+    ("patterns", "cameras"),
+    [
+        ({}, ["north", "north", "south"]),
+        ({"ir_pattern": "{site}/{camera}_{id}", "vis_pattern": "{site}/{camera}_{id}"}, ["1", "7", "7"]),
+        ({"ir_pattern": "{id}/{camera}_{n}", "vis_pattern": "{id}/{camera}_{n}"}, ["1", "7", "7"]),
+    ],
+)
+def test_each_pair_gets_the_homography_of_its_camera(tmp_path, patterns, cameras):
+    for side in ("ir", "vis"):
+        for name in ("north/1_a.png", "north/7_b.png", "south/7_a.png"):
+            (tmp_path / side / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / side / name).write_bytes(b"x")
+    table = tmp_path / "cameras.csv"
+    config = IndexConfig(
+        ir_url=str(tmp_path / "ir"), vis_url=str(tmp_path / "vis"), cameras_url=str(table),
+        output_url=str(tmp_path / "pairs.csv"), **patterns,
+    )  # fmt: skip
+    table.write_text('camera,ir_to_vis\n7,1 0 7 0 1 0 0 0 1\nnorth,"1,0,5,0,1,0,0,0,1"\n')
+    known = {"7": SHIFTED.format("7.0"), "north": SHIFTED.format("5.0")}
+    report = build_index(config)
+    assert report.num_unknown_camera == sum(camera not in known for camera in cameras) == 1
+    found, _ = load_index(str(tmp_path / "pairs.csv"))
+    assert list(found["camera"]) == cameras
+    assert list(found["ir_to_vis"]) == [known.get(camera, "") for camera in cameras]
+    table.write_text(table.read_text() + "*,2 0 0 0 2 0 0 0 1\n")
+    assert build_index(config).num_unknown_camera == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("camera\na\n", "has no column ir_to_vis"),
+        ("camera,ir_to_vis\na,1 2\n", "of the camera 'a', ir_to_vis is '1.0 2.0', expected nine numbers"),
+        ("camera,ir_to_vis\na,\na,\n", "names the camera 'a' twice"),
+        (None, "cameras.csv' is not there"),
+    ],
+)
+def test_a_wrong_table_of_cameras_is_refused(archive, text, message):
+    if text is not None:
+        (archive / "cameras.csv").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        build_index(
+            IndexConfig(
+                ir_url=str(archive / "ir"), vis_url=str(archive / "vis"), output_url="o.csv",
+                cameras_url=str(archive / "cameras.csv"),
+            )
+        )  # fmt: skip
 
 
 def test_folders_without_a_common_name_say_so(tmp_path):

@@ -10,6 +10,7 @@ from cluster.fusing import plan as plans
 from cluster.fusing.config import FuseConfig
 from cluster.fusing.plan import check_fingerprint, make_fingerprint, mark_lost
 from cluster.storage import fused_store, objects
+from cluster.storage.scene_store import SceneLayout, create_scene, finish_scene, write_scene_window
 from cluster.storage.tables import Database
 from dmnet_core.checkpoint import load_checkpoint
 from tests.cluster.ledgers import Bench, ledger_row
@@ -49,6 +50,15 @@ def test_a_changed_source_another_fingerprint_and_a_lost_file_are_done_again(ben
     assert todo(bench, "a") == ["a"]
 
 
+@pytest.mark.parametrize("column", ["ir_bands", "vis_bands", "ir_to_vis"])
+def test_other_bands_or_another_homography_of_the_same_bytes_are_fused_again(bench, column):
+    bench.put_ledger(ledger_row("a"), ledger_row("b"))
+    assert todo(bench, "a", "b", **{column: ["4", ""]}) == ["a"]
+    assert make_plan(bench).num_to_compare == 0
+    assert todo(bench, "a", "b", etag="2") == ["a", "b"]
+    assert make_plan(bench).num_to_compare == 2
+
+
 def test_done_rows_of_pairs_to_fuse_are_revoked_and_no_others(bench):
     bench.put_ledger(ledger_row("a"))
     assert todo(bench, "a", "b", etag="2") == ["a", "b"]
@@ -80,6 +90,17 @@ def test_an_output_that_turned_to_other_settings_and_back_trusts_no_row_that_was
     ledger.load(bench.database, None)
     assert todo(bench, "a", "b") == ["a"]
     assert todo(bench, "a", "b", digest="G") == ["a", "b"]
+
+
+def test_a_survey_is_revoked_before_another_takes_its_place(bench):
+    ledger = bench.put_ledger(ledger_row("a", "surveyed"), ledger_row("b", "surveyed"))
+    assert todo(bench, "a", "b") == bench.names("surveyed") == ["a", "b"]
+    assert bench.names("to_revoke") == []
+    assert todo(bench, "a", "b", digest="G", limit=1) == ["a"]
+    assert bench.names("to_revoke") == ["a"]
+    ledger.mark(bench.database, "to_revoke", "replacing")  # and here the run with G is killed
+    ledger.load(bench.database, None)
+    assert todo(bench, "a", "b") == ["a", "b"] and bench.names("surveyed") == ["b"]
 
 
 def test_rejected_pairs_are_tried_again_only_where_asked(bench):
@@ -121,16 +142,44 @@ def test_an_index_that_knows_no_sizes_matches_its_own_ledger(bench, tmp_path):
     assert (plan.read_bytes, plan.num_unknown_sizes) == (0, 2)
 
 
+def put_num_windows(bench, **counts):
+    """Give the rows of `latest` their number of windows: 1 where none is named."""
+    bench.database.run("alter table latest add column if not exists num_windows bigint")
+    bench.database.run("update latest set num_windows = 1")
+    for name, number in counts.items():
+        bench.database.run("update latest set num_windows = $n where pair_id = $p", n=number, p=name)
+
+
 def test_a_fused_row_whose_pixels_are_not_complete_is_lost_and_revoked(bench, tmp_path):
     store = str(tmp_path / "fused.zarr")
     for name in ("a", "b/c"):
         fused_store.write_fused(store, name, np.full((20, 30), 9, np.uint8), {})
     objects.delete(f"{store}/b/c/fused/c/0/0")
     bench.put_ledger(*(ledger_row(name, zarr_path=name) for name in ("a", "b/c", "d")))
+    put_num_windows(bench)
     assert mark_lost(bench.database, store) == (1, 2)
     assert todo(bench, "a", "b/c", "d") == ["b/c", "d"]
     assert bench.names("to_revoke") == ["b/c", "d"]
     assert todo(bench, "a", "b/c") == ["b/c"] and bench.names("gone") == ["d"]
+
+
+@pytest.mark.parametrize("bands", [1, 3])
+def test_a_scene_that_lacks_a_window_or_its_end_is_lost(bench, tmp_path, bands):
+    store = str(tmp_path / "fused.zarr")
+    layout = SceneLayout(height=50, width=70, bands=bands, dtype="uint8", window=32)
+    for name in ("whole", "torn", "open"):
+        create_scene(store, name, layout)
+        for row, column in np.ndindex(2, 3):
+            shape = (*layout.window_size(row, column), bands)[: 2 + (bands > 1)]
+            write_scene_window(store, name, layout, row, column, np.zeros(shape, np.uint8), None)
+    for name in ("whole", "torn"):
+        finish_scene(store, name, layout, {})
+    objects.delete(f"{store}/torn/{'fused/c/1/2' if bands == 1 else 'fused/c/0/1/2'}")
+    rows = (ledger_row(name, zarr_path=name) for name in ("whole", "torn", "open"))
+    bench.put_ledger(*rows)
+    put_num_windows(bench, whole=6, torn=6, open=6)
+    assert mark_lost(bench.database, store) == (1, 2)
+    assert todo(bench, "whole", "torn", "open") == ["torn", "open"]
 
 
 def test_a_different_setting_is_named_and_worker_settings_are_none(bench):

@@ -6,7 +6,6 @@ from PIL import Image
 
 from cluster.fusing.preview import make_preview
 from cluster.storage import fused_store
-from dmnet_core.prepare import Reading
 
 
 def test_a_pair_that_was_fused_from_temperatures_is_shown(shared_data, tmp_path, capsys):
@@ -17,7 +16,8 @@ def test_a_pair_that_was_fused_from_temperatures_is_shown(shared_data, tmp_path,
     fused_store.write_fused(store, "a", np.zeros(kelvin_size[::-1], np.uint8), {})
     ir = str(folder / "src_radiometric_jpeg/flir_example.jpg")
     row = {"pair_id": "a", "zarr_path": "a", "ir_url": ir, "vis_url": str(tmp_path / "vis.png")}
-    options = {"reading": Reading(), "max_pixels": 10**6}
+    row |= {"ir_low": 290, "ir_high": 310, "vis_low": 0, "vis_high": 255}
+    options = {"max_pixels": 10**6}
     assert make_preview(pd.DataFrame([row]), store, **options, temperatures=True) is not None
     # the palette picture is twice as large as the sensor's image
     assert make_preview(pd.DataFrame([row]), store, **options) is None

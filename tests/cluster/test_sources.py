@@ -13,10 +13,9 @@ from cluster.archive.reasons import BadImage
 from cluster.archive.sources.frames import decode_image
 from cluster.archive.sources.open import open_source
 from cluster.archive.sources.raster import RasterSource
-from cluster.archive.sources.source import DecodedSource, Window, data_of
+from cluster.archive.sources.source import DecodedSource, Window, data_of, digest_of
 from cluster.archive.sources.zarr_array import ZarrSource
-from cluster.storage import fused_store, objects
-from cluster.storage.ranges import RangeFile
+from cluster.storage import fused_store, objects, ranges
 from cluster.storage.urls import StorageError
 from tests.cluster.test_decode import tiff
 from tests.cluster.test_decode_library import gdal_tiff
@@ -140,7 +139,13 @@ def test_other_files_are_decoded_whole_and_cut(kind, tmp_path):
 
 def test_the_bands_of_one_file_are_chosen_by_their_numbers(shared_data, tmp_path):
     folder = shared_data / "naip_rgbn"
-    for path in sorted((folder / "src_4band").glob("*.tif"))[:2]:
+    originals = sorted((folder / "vis").glob("*.tif"))[:2]
+    assert len(originals) == 2
+    for original in originals:
+        path = tmp_path / original.name
+        with rasterio.open(original) as vis, rasterio.open(folder / "ir" / original.name) as ir:
+            with rasterio.open(path, "w", **vis.profile | {"count": 4}) as made:
+                made.write(np.concatenate([vis.read(), ir.read()]))
         for bands, side in (((4,), "ir"), ((1, 2, 3), "vis")):
             whole = decode_image((folder / side / path.name).read_bytes(), max_pixels=10**7)
             with open_source(str(path), max_pixels=10**7, bands=bands) as source:
@@ -153,19 +158,26 @@ def test_the_bands_of_one_file_are_chosen_by_their_numbers(shared_data, tmp_path
             open_source(str(path), max_pixels=10**7, bands=(1, 2)).__enter__()
 
 
-def test_a_place_on_the_earth_is_told_and_overviews_are_used(tmp_path):
+def test_a_place_on_the_earth_is_told_and_overviews_are_used(tmp_path, monkeypatch):
     place = {"crs": "EPSG:32633", "transform": rasterio.Affine(10, 0, 500_000, 0, -20, 4_000_000)}
     path = tmp_path / "geo.tif"
     pixels = np.kron(GREY, np.ones((4, 4), np.uint8))
     path.write_bytes(gdal_tiff(pixels, **place, **TILES))
     with rasterio.open(path, "r+") as dataset:
         dataset.build_overviews([4], rasterio.enums.Resampling.average)
+    with open_source(str(path), max_pixels=10**6) as source:  # small, so it is read whole
+        assert source.digest == digest_of(path.read_bytes())
+        assert source.num_bytes == path.stat().st_size
+        source.read(Window(0, 0, source.height, source.width))
+        assert source.num_bytes == path.stat().st_size
+    monkeypatch.setattr("cluster.archive.sources.open.WHOLE_BYTES", 0)
     with open_source(str(path), max_pixels=10**6) as source:
         assert isinstance(source, RasterSource) and source.crs.startswith("PROJCS")
         assert source.transform == (10, 0, 500_000, 0, -20, 4_000_000)
-        before = source.files._files["image/image.tif"].num_fetched
+        before = source.num_bytes
+        assert source.digest == ""
         np.testing.assert_array_equal(source.overview(203).pixels, GREY)
-        assert source.files._files["image/image.tif"].num_fetched - before < pixels.size / 4
+        assert source.num_bytes - before < pixels.size / 4
 
 
 def test_one_window_of_a_large_cog_on_s3_costs_a_twentieth_of_the_file(s3, tmp_path, monkeypatch):
@@ -179,21 +191,21 @@ def test_one_window_of_a_large_cog_on_s3_costs_a_twentieth_of_the_file(s3, tmp_p
     assert size > 50e6
     url = f"{s3}/scenes/a.tif"
     objects.put_bytes(url, (tmp_path / "a.tif").read_bytes())
-    fetched = []
-    fetch = RangeFile._fetch
+    requests = []
+    fetch = ranges._S3Reader.fetch
 
-    def counted(file, ranges):
-        fetched.extend(end - start for start, end in ranges)
-        return fetch(file, ranges)
+    def counted(reader, wanted):
+        requests.extend(wanted)
+        return fetch(reader, wanted)
 
-    monkeypatch.setattr(RangeFile, "_fetch", counted)
+    monkeypatch.setattr(ranges._S3Reader, "fetch", counted)
     window = Window(2100, 3333, 1024, 1024)
     with open_source(url, max_pixels=10**6) as source:
         image = source.read(window)
         assert image.valid is None
         np.testing.assert_array_equal(image.pixels, pixels[2100:3124, 3333:4357])
-        assert sum(fetched) < 0.05 * size, (sum(fetched), len(fetched))
-        assert len(fetched) < 12  # requests
+        assert source.num_bytes < 0.05 * size, (source.num_bytes, len(requests))
+        assert len(requests) < 11 and source.digest == ""
         objects.put_bytes(url, b"II*\0" + bytes(100))
         with pytest.raises(StorageError, match="a.tif' was replaced while it was read"):
             source.read(Window(5000, 5000, 256, 256))

@@ -3,16 +3,22 @@
 import io
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import rasterio
 from PIL import Image
+from rasterio.transform import from_origin
 
-from cluster.archive.pair import BadPair, read_images
+from cluster.archive.pair import read_images
+from cluster.archive.reasons import BadPair
+from cluster.archive.sources.source import digest_of
 from cluster.fusing.steps import write
 from cluster.fusing.steps.attempts import MAX_ATTEMPTS, AttemptCounts
+from cluster.fusing.steps.compare import compare_bytes
 from cluster.fusing.steps.fuse import FuseWindows
-from cluster.fusing.steps.read import read_window
+from cluster.fusing.steps.read import Opening, read_window
 from cluster.fusing.steps.write import write_window
 from cluster.storage import fused_store, objects
 from dmnet_core.checkpoint import load_checkpoint
@@ -21,6 +27,7 @@ from dmnet_core.metrics import METRICS
 from dmnet_core.prepare import Reading
 
 RANDOM = np.random.default_rng(0)
+OPENING = Opening(max_pixels=10_000, window=1024, halo=32)
 IR = RANDOM.integers(0, 256, (40, 56), dtype=np.uint8)
 VIS = RANDOM.integers(0, 256, (40, 56, 3), dtype=np.uint8)
 
@@ -40,6 +47,7 @@ def row(tmp_path):
         "ir_url": put(tmp_path, "ir.png", IR),
         "vis_url": put(tmp_path, "vis.png", VIS),
         "zarr_path": "night/1",
+        "window": 0,
     }
 
 
@@ -51,14 +59,21 @@ def fuse_windows():
 def make_fuse_windows(digest):
     return FuseWindows(
         checkpoint_url=None, digest=digest, device="cpu", num_threads=2, reading=Reading(),
-        output_dtype="uint8", precision="fp32", seed=0,
+        opening=OPENING, statistics_url="", output_dtype="uint8", precision="fp32", seed=0,
     )  # fmt: skip
 
 
 def run(rows, fuse_windows, store):
-    read = [read_window(row, max_pixels=10_000) for row in rows]
+    read = [read_window(row, opening=OPENING) for row in rows]
     fused = fuse_windows.fuse_rows(read)
-    return [write_window(row, store_url=str(store), fingerprint="F") for row in fused]
+    return [write_window(row, **write_options(store)) for row in fused]
+
+
+def write_options(store):
+    return {
+        "store_url": str(store), "statistics_url": f"{store}/statistics", "fingerprint": "F",
+        "opening": OPENING,
+    }  # fmt: skip
 
 
 def test_a_pair_is_fused_as_the_function_on_arrays_does(row, fuse_windows, tmp_path):
@@ -84,6 +99,15 @@ def test_reading_and_writing_import_no_pytorch(modules, absent):
     assert not absent & set(done.stdout.split())
 
 
+def test_plain_frames_are_read_without_gdal(row):
+    program = (
+        "import sys; from cluster.archive.pair import read_images; "
+        f"read_images({row!r}, max_pixels=10_000); print(*sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert not {"rasterio", "zarr", "torch"} & set(done.stdout.split())
+
+
 def test_an_image_that_cannot_be_read_is_named_and_the_bytes_before_it_are_counted(row, tmp_path):
     images = read_images(row, max_pixels=40 * 56)
     np.testing.assert_array_equal(images.ir.pixels, IR)
@@ -95,9 +119,46 @@ def test_an_image_that_cannot_be_read_is_named_and_the_bytes_before_it_are_count
         with pytest.raises(BadPair, match=f"missing_file: {side}: not found") as caught:
             read_images(broken, max_pixels=40 * 56)
         assert caught.value.num_bytes == counted
-        read = read_window(broken, max_pixels=40 * 56)
+        read = read_window(broken, opening=replace(OPENING, max_pixels=40 * 56))
         assert (read["reason"], read["read_bytes"]) == ("missing_file", counted)
         assert read["detail"].startswith(f"{side}: ")
+
+
+def test_a_pair_of_two_sizes_is_fused_on_the_visible_grid(row, fuse_windows, tmp_path):
+    row["ir_url"] = put(tmp_path, "small.png", IR[::2, ::2].copy())
+    read = read_window(row, opening=replace(OPENING, resample=True))
+    assert (read["grid"], read["ir_shape"], read["reason"]) == ("scale", "40 56", "")
+    (fused,) = fuse_windows.fuse_rows([read])
+    done = write_window(fused, **write_options(tmp_path / "s"))
+    assert (done["status"], done["grid"], done["height"]) == ("fused", "scale", 40)
+    assert read_window(row, opening=OPENING)["grid"] == ""
+
+
+def test_a_frame_on_the_earth_has_its_smaller_sizes(row, fuse_windows, tmp_path):
+    place = {"crs": "EPSG:32632", "transform": from_origin(500_000.0, 5_000_000.0, 2.0, 2.0)}
+    bands = RANDOM.integers(0, 256, (3, 16, 520), dtype=np.uint8)
+    for side, number in (("ir", 1), ("vis", 3)):
+        row[f"{side}_url"] = str(tmp_path / f"{side}.tif")
+        with rasterio.open(
+            row[f"{side}_url"], "w", driver="GTiff", height=16, width=520, count=number, dtype="uint8",
+            **place,
+        ) as file:  # fmt: skip
+            file.write(bands[:number])
+    store = str(tmp_path / "s")
+    (done,) = run([row], fuse_windows, store)
+    assert (done["status"], done["num_windows"]) == ("fused", 1)
+    whole = fused_store.read_fused(store, "night/1").astype(float)
+    half = fused_store.read_fused(store, "night/1/overviews/2")
+    np.testing.assert_allclose(half, whole.reshape(8, 2, 260, 2, 3).mean(axis=(1, 3)), atol=0.5)
+    assert fused_store.read_valid(store, "night/1/overviews/2").all()
+
+
+def test_bytes_are_compared_by_their_digests_and_never_without_one(row):
+    read = read_window(row, opening=OPENING)
+    known = row | {name: read[name] for name in ("ir_digest", "vis_digest")}
+    assert compare_bytes(known) == {"pair_id": "night/1", "same": True}
+    assert not compare_bytes(known | {"vis_digest": digest_of(b"others")})["same"]
+    assert not compare_bytes(known | {"ir_digest": ""})["same"]
 
 
 def test_a_colour_image_without_colour_is_stored_as_grey(row, fuse_windows, tmp_path):
@@ -140,7 +201,7 @@ def test_each_bad_pair_has_its_reason_and_the_good_one_is_fused(row, fuse_window
 
 def test_columns_survive_a_batch_with_bytes_that_end_in_zeros(row, fuse_windows, tmp_path):
     row["ir_url"] = put(tmp_path, "black.png", np.zeros((40, 56), np.uint8))
-    read = read_window(row, max_pixels=10_000)
+    read = read_window(row, opening=OPENING)
     batch = {name: np.array([value], dtype=object) for name, value in read.items()}
     out = fuse_windows(batch)
     assert len(out["fused"][0]) == 40 * 56 * 3
@@ -184,11 +245,11 @@ def test_a_large_pair_whose_writing_ended_its_process_three_times_is_not_written
     row, fuse_windows, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(write, "COUNTED_BYTES", 1)
-    (fused,) = fuse_windows.fuse_rows([read_window(row, max_pixels=10**6)])
+    (fused,) = fuse_windows.fuse_rows([read_window(row, opening=replace(OPENING, max_pixels=10**6))])
     attempts = AttemptCounts()
     for _ in range(MAX_ATTEMPTS):
-        attempts.begin([f"write {row['pair_id']}"])
-    options = {"store_url": str(tmp_path / "store"), "fingerprint": "F", "attempts": attempts}
+        attempts.begin([f"write {row['pair_id']} 0"])
+    options = write_options(tmp_path / "store") | {"attempts": attempts}
     assert write_window(fused, **options)["reason"] == "crashed"
     assert attempts.open == {}
     assert write_window(fused, **options)["status"] == "fused"
@@ -196,7 +257,7 @@ def test_a_large_pair_whose_writing_ended_its_process_three_times_is_not_written
 
 def test_a_pair_that_ends_its_process_three_times_is_rejected_and_no_other_is(row, monkeypatch):
     fuse_windows = make_fuse_windows(load_checkpoint().digest)
-    rows = [read_window(row | {"pair_id": name}, max_pixels=10_000) for name in ("a", "poison", "b")]
+    rows = [read_window(row | {"pair_id": name}, opening=OPENING) for name in ("a", "poison", "b")]
     whole = fuse_windows._fuse_all
 
     def fuse_or_die(rows):
@@ -217,9 +278,9 @@ def test_a_pair_that_ends_its_process_three_times_is_rejected_and_no_other_is(ro
 def test_a_pair_whose_reading_ended_its_process_three_times_is_not_read_again(row):
     attempts = AttemptCounts()
     for _ in range(MAX_ATTEMPTS):
-        attempts.begin([f"read {row['pair_id']}"])
-    assert read_window(row, max_pixels=10**6, attempts=attempts)["reason"] == "crashed"
-    assert read_window(row, max_pixels=10**6, attempts=attempts)["reason"] == ""
+        attempts.begin([f"read {row['pair_id']} 0"])
+    assert read_window(row, opening=OPENING, attempts=attempts)["reason"] == "crashed"
+    assert read_window(row, opening=OPENING, attempts=attempts)["reason"] == ""
 
 
 def test_a_border_without_data_is_stored_as_a_mask_and_counted(row, fuse_windows, tmp_path):

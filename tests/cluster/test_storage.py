@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from cluster.archive.pair_index import open_index
-from cluster.fusing.steps.read import read_window
+from cluster.fusing.steps.read import Opening, read_window
 from cluster.storage import fused_store, objects, tables, urls
 from cluster.storage.s3 import S3_OPTIONS, filesystem
 from cluster.storage.tables import Database
@@ -187,9 +187,10 @@ def test_single_files_of_a_web_server_are_read_and_its_folders_are_not_listed(tm
         open_index(database, f"{web_server}/pairs.csv")
         (row,) = database.frame("from pairs").to_dict("records")
     assert row["ir_url"] == f"{web_server}/ir/a.png"
-    read = read_window(row, max_pixels=1000)
+    row, opening = row | {"window": 0}, Opening(max_pixels=1000, window=1024, halo=32)
+    read = read_window(row, opening=opening)
     assert read["reason"] == "" and read["ir"] == pixels.tobytes()
-    gone = read_window(row | {"vis_url": f"{web_server}/ir/b.png"}, max_pixels=1000)
+    gone = read_window(row | {"vis_url": f"{web_server}/ir/b.png"}, opening=opening)
     assert gone["reason"] == "missing_file"
     with pytest.raises(StorageError, match="web server, which can't be listed.*give an --index"):
         objects.list_files(f"{web_server}/ir")

@@ -10,7 +10,15 @@ import torch
 from PIL import Image
 
 from dmnet_core import metrics
-from dmnet_core.metrics import METRICS, cut, fusion_metrics, fusion_statistics, merge
+from dmnet_core.metrics import (
+    METRICS,
+    cut,
+    fusion_metrics,
+    fusion_statistics,
+    merge,
+    pack_statistics,
+    unpack_statistics,
+)
 
 SEPARATE = {
     "EN": lambda ir, vis, fused: metrics.entropy(fused),
@@ -137,15 +145,17 @@ def read_levels(path):
     return torch.from_numpy(pixels)[None, None]
 
 
-def windowed_metrics(ir, vis, fused, windows, valid=None):
-    parts = []
+def packed_parts(ir, vis, fused, windows, valid):
     for window in windows:
         rows, columns = window.rows, window.columns
         array = (..., slice(rows.start, rows.stop), slice(columns.start, columns.stop))
         # windows with masks and windows without may be mixed
         known = None if valid is None or valid[array].all() else valid[array]
-        parts.append(fusion_statistics(ir[array], vis[array], fused[array], window, known))
-    return merge(parts)
+        yield pack_statistics(fusion_statistics(ir[array], vis[array], fused[array], window, known))
+
+
+def windowed_metrics(ir, vis, fused, windows, valid=None):
+    return merge(unpack_statistics(data) for data in packed_parts(ir, vis, fused, windows, valid))
 
 
 LOOSELY_MERGED = {"VIF": 1e-6, "MS-SSIM": 1e-6, "MS-SSIM-Wang": 1e-6}
@@ -187,6 +197,25 @@ def test_windows_of_real_images_merge_to_the_whole_image(shared_data):
         check_merged(images, list(cut(*ir.shape[2:], core)))
     odd = [image[..., :-3, :-7] for image in images]
     check_merged(odd, list(cut(*odd[0].shape[2:], 640)))
+
+
+def test_packed_statistics_are_the_same_and_small(shared_data):
+    folder = shared_data / "m3fd_sample"
+    ir, vis = (read_levels(folder / side / "M3FD_00471.png") for side in ("ir", "vis"))
+    statistics = fusion_statistics(ir, vis, torch.maximum(ir, vis))
+    data = pack_statistics(statistics)
+    assert len(data) < 150_000 and data == pack_statistics(statistics)
+    unpacked = unpack_statistics(data)
+    assert unpacked.keys() == statistics.keys()
+    for name, tensor in statistics.items():
+        assert torch.equal(unpacked[name], tensor) and unpacked[name].dtype == tensor.dtype
+
+
+def test_damaged_statistics_are_refused():
+    data = pack_statistics(fusion_statistics(*random_images(1, 20, 20)))
+    for damaged in (b"", b"no statistics", data[:-5], data[:99], data[:500] + b"?" + data[501:]):
+        with pytest.raises(ValueError, match="are no statistics of a window"):
+            unpack_statistics(damaged)
 
 
 def test_a_window_without_the_halo_that_it_needs_is_refused():

@@ -7,12 +7,12 @@ from PIL import Image
 
 from dmnet_core import survey as survey_module
 from dmnet_core.checkpoint import load_checkpoint
-from dmnet_core.inference import fuse_prepared
-from dmnet_core.metrics.windows import Window
+from dmnet_core.inference import finish, fuse, fuse_prepared
 from dmnet_core.model import DMNet, DMNetConfig
-from dmnet_core.prepare import prepare_pair
-from dmnet_core.scene import array_of, fuse_scene, fuse_window, scene_windows
+from dmnet_core.prepare import Reading, prepare_pair
+from dmnet_core.scene import array_of, fuse_scene, fuse_window, scene_windows, survey_scene
 from dmnet_core.survey import Sample, halo_of, plan_samples, shrink, survey
+from dmnet_core.window import Window
 from tests.core.test_model import TINY
 
 COMPACT = DMNetConfig.compact()
@@ -24,12 +24,16 @@ def compact():
 
 
 @pytest.fixture(scope="module")
-def street(shared_data):
+def images(shared_data):
     """A part of a real pair whose sides are no multiples of anything: (201, 251)."""
-    images = (
+    return [
         np.asarray(Image.open(shared_data / "m3fd_sample" / side / "M3FD_00471.png"))[300:501, 400:651]
         for side in ("ir", "vis")
-    )
+    ]
+
+
+@pytest.fixture(scope="module")
+def street(images):
     return prepare_pair(*images)
 
 
@@ -69,9 +73,9 @@ def test_windows_with_the_statistics_of_the_whole_equal_the_whole(
     assert mean < 0.05 and most < 0.2
 
 
-def test_a_surveyed_scene_is_near_the_whole_and_has_no_seam(compact, street, whole, monkeypatch):
+def test_a_surveyed_scene_is_near_the_whole_and_has_no_seam(compact, images, whole, monkeypatch):
     monkeypatch.setattr(survey_module, "NUM_SAMPLES", 3)  # or the samples cover all of this small scene
-    fused = {window: fuse_scene(compact, street, window=window, pair_id="a") for window in (64, 128)}
+    fused = {window: luminance_of(compact, *images, window=window) for window in (64, 128)}
     mean, most = levels(fused[64], whole)
     assert mean < 0.7 and most < 8  # a bad survey is a change of tone of a few levels
     mean, most = levels(fused[64], fused[128])
@@ -83,13 +87,42 @@ def test_a_surveyed_scene_is_near_the_whole_and_has_no_seam(compact, street, who
         assert step(fused[64], places, 1) == pytest.approx(step(whole, places, 1), rel=0.02)
 
 
+def luminance_of(model, ir, vis, **settings):
+    """Return the fused luminance of a scene as floats."""
+    grey = Reading(colour="none")
+    return fuse_scene(model, ir, vis, pair_id="a", reading=grey, output_dtype="float32", **settings)
+
+
 def step(image, places, axis):
     """Return the mean absolute step from the pixel before each place along an axis."""
     return np.abs(np.diff(image, axis=axis)).take([place - 1 for place in places], axis).mean()
 
 
-def test_a_scene_that_fits_one_window_is_fused_whole(compact, street, whole):
-    np.testing.assert_array_equal(fuse_scene(compact, street, window=256, pair_id="a"), whole)
+def test_an_image_that_is_no_scene_is_fused_whole(compact, images):
+    # 201 x 251 pixels are less than 1.25 windows of 224 x 224
+    fused = fuse_scene(compact, *images, window=224, pair_id="a")
+    np.testing.assert_array_equal(fused, fuse(compact, *images, pair_id="a"))
+
+
+def test_a_scene_with_a_border_and_holes_is_near_the_whole_where_it_has_data(compact, images):
+    ir, vis = images
+    rows, columns = np.mgrid[:201, :251]
+    seen = 2 * rows + columns > 150
+    ir, holes = np.where(seen[..., None], ir, 0), rows + columns < 430
+    ir[150, 100] = 0  # a black pixel of the scene
+    pair = prepare_pair(ir, vis, vis_valid=holes)
+    whole = finish(fuse_prepared(compact, [pair], pair_ids=["a"])[0], pair)
+    fused = [fuse_scene(compact, ir, vis, window=n, pair_id="a", vis_valid=holes) for n in (64, 128)]
+    scene = survey_scene(compact, ir, vis, window=64, pair_id="a", vis_valid=holes)
+    assert scene.reading.ir.border_values == (0.0,)
+    for image in fused:
+        assert image.shape == (201, 251, 3) and image.dtype == np.uint8
+        mean, most = levels(image[seen & holes] / 255, whole[seen & holes] / 255)
+        assert mean < 1 and most < 12
+    mean, most = levels(fused[0] / 255, fused[1] / 255)
+    assert mean < 0.1 and most < 2.5
+
+
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1000), (201, 251), (641, 97), (5000, 7001)])
@@ -159,6 +192,8 @@ def test_a_wrong_window_is_refused():
     model = DMNet(TINY).eval()
     with pytest.raises(ValueError, match="the window is 100 pixels, expected a multiple of 8"):
         scene_windows(TINY, 500, 500, 100)
+    with pytest.raises(ValueError, match="the window is 100 pixels, expected a multiple of 8"):
+        fuse_scene(model, *np.zeros((2, 40, 40), np.uint8), window=100)
     image = np.zeros((40, 40), np.float32)
     part = scene_windows(TINY, 200, 200, 64)[0]
     with pytest.raises(ValueError, match=r"infrared array is \(40, 40\), expected \(96, 96\)"):
@@ -173,9 +208,7 @@ def test_a_wrong_window_is_refused():
 def test_a_tiny_network_of_another_multiple_agrees_with_itself_over_window_sizes(precision):
     torch.manual_seed(0)
     model = DMNet(TINY).eval()
-    pair = prepare_pair(*np.random.default_rng(0).integers(0, 256, (2, 75, 107), np.uint8))
-    one, other = (
-        fuse_scene(model, pair, window=window, pair_id="a", precision=precision) for window in (40, 72)
-    )
+    images = np.random.default_rng(0).integers(0, 256, (2, 75, 107), np.uint8)
+    one, other = (luminance_of(model, *images, window=n, precision=precision) for n in (40, 72))
     mean, most = levels(one, other)
     assert mean < 0.1 and most < 2

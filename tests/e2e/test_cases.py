@@ -15,7 +15,7 @@ from cluster.evaluating.config import EvaluateConfig
 from cluster.evaluating.images import find_images, find_method
 from cluster.fusing.output import Output
 from cluster.fusing.steps.fuse import FuseWindows
-from cluster.fusing.steps.read import read_window
+from cluster.fusing.steps.read import Opening, read_window
 from cluster.fusing.steps.rows import RANGES
 from cluster.fusing.steps.write import write_window
 from cluster.storage import fused_store, objects
@@ -220,13 +220,18 @@ def test_a_dry_run_shows_pairs_from_all_over_and_what_was_left_out(case):
 
 def fused(pairs, store, reading):
     """Send pairs, (pair_id, ir, vis), through the three steps; return their ledger rows by pair_id."""
+    opening = Opening(max_pixels=10**6, window=1024, halo=32)
     step = FuseWindows(
         checkpoint_url=None, digest=load_checkpoint().digest, device="cpu", num_threads=2,
-        reading=reading, output_dtype="uint8", precision="fp32", seed=0,
+        opening=opening, statistics_url="", reading=reading, output_dtype="uint8", precision="fp32",
+        seed=0,
     )  # fmt: skip
-    rows = [{"pair_id": name, "ir_url": str(ir), "vis_url": str(vis)} for name, ir, vis in pairs]
-    done = step.fuse_rows([read_window(row, max_pixels=10**6) for row in rows])
-    written = [write_window(row, store_url=str(store), fingerprint="F") for row in done]
+    rows = [
+        {"pair_id": name, "ir_url": str(ir), "vis_url": str(vis), "window": 0} for name, ir, vis in pairs
+    ]
+    done = step.fuse_rows([read_window(row, opening=opening) for row in rows])
+    options = {"store_url": str(store), "statistics_url": "", "fingerprint": "F", "opening": opening}
+    written = [write_window(row, **options) for row in done]
     return pd.DataFrame(written).set_index("pair_id")
 
 

@@ -67,6 +67,7 @@ def test_an_export_to_s3_is_resumed_without_ray(s3):
     fused_store.create_store(f"{output}/fused.zarr", {})
     fused_store.write_fused(f"{output}/fused.zarr", "day/a%20b", pixels, {})
     row = {"pair_id": ["day/a b"], "zarr_path": ["day/a%20b"], "dtype": ["uint8"], "VIF": [0.5]}
+    row |= {"height": [64], "width": [80]}
     tables.write_table(f"{output}/metrics.parquet/part-000000.parquet", pd.DataFrame(row))
     ledger = pd.DataFrame({"pair_id": ["day/a b"], "recorded_at": [7.5]})
     tables.write_table(f"{output}/ledger/part-1.parquet", ledger)
@@ -94,7 +95,7 @@ def test_a_wrong_export_ends_in_one_clear_line_and_writes_nothing(
     tmp_path, monkeypatch, arguments, message
 ):
     monkeypatch.chdir(tmp_path)
-    row = {"pair_id": ["a"], "zarr_path": ["a"], "dtype": ["float32"]}
+    row = {"pair_id": ["a"], "zarr_path": ["a"], "dtype": ["float32"], "height": [9], "width": [9]}
     tables.write_table(f"{tmp_path}/out/metrics.parquet/part-000000.parquet", pd.DataFrame(row))
     job = run_job("export", *arguments)
     assert job.returncode == 2

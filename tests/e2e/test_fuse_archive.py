@@ -140,6 +140,7 @@ def test_a_pair_that_left_the_index_stays_until_it_is_pruned(tmp_path):
     index = run_job("index_archive", *fuse_arguments(archive, str(tmp_path / "pairs.parquet")))
     assert index.returncode == 0, index.stderr
     table = pd.read_parquet(tmp_path / "pairs.parquet").assign(site="A7")
+    table.loc[table["pair_id"] == "day/002", "ir_to_vis"] = "1 0 0 0 1 0 0 0 1"
     table.to_parquet(tmp_path / "pairs.parquet")
     arguments = ["--index", str(tmp_path / "pairs.parquet"), "--output", output]
     first = run_job("fuse_archive", *arguments)
@@ -151,6 +152,7 @@ def test_a_pair_that_left_the_index_stays_until_it_is_pruned(tmp_path):
     metrics = read_metrics(output)
     assert sorted(metrics["pair_id"]) == sorted(pairs) and set(metrics["site"]) == {"A7"}
     assert metrics["fingerprint"].nunique() == 1 and metrics["ir_url"].str.endswith(".png").all()
+    assert list(metrics.sort_values("pair_id")["grid"]) == ["identity", "identity", "homography"]
     check_pixels(output, pairs)
 
     # As a run leaves it that is killed after it said what it would prune, and before it did.

@@ -13,7 +13,6 @@ from cluster.archive.reasons import REASONS
 from cluster.fusing.preview import make_preview
 from cluster.storage import fused_store, objects
 from dmnet_core.metrics import METRICS
-from dmnet_core.prepare import Reading
 from tests.e2e.archives import ROOT, check_pixels, run_job
 from tests.e2e.hostile import CASES, put, run_all
 from tests.e2e.hostile_files import COUNTS, GREY, IR, giant_png, png
@@ -106,7 +105,7 @@ def test_the_preview_names_a_lost_pair_without_obeying_its_name(tmp_path, capsys
     lost = {"pair_id": TERMINAL, "zarr_path": "x"}
     lost |= {f"{side}_url": str(tmp_path / f"{TERMINAL}{side}.png") for side in ("ir", "vis")}
     store = str(tmp_path / "fused.zarr")
-    picture = make_preview(pd.DataFrame([lost]), store, reading=Reading(), max_pixels=100)
+    picture = make_preview(pd.DataFrame([lost]), store, max_pixels=100)
     assert picture is None
     said = capsys.readouterr().err
     assert "\\x1b[2J" in said

@@ -14,7 +14,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from cluster.fusing.memory import actor_bytes
+from cluster.fusing.estimate import actor_bytes
 from cluster.fusing.stream import NOT_ON_FUSERS
 from dmnet_core.checkpoint import load_checkpoint
 from tests.manifests.built import (

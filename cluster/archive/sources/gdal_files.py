@@ -47,8 +47,23 @@ class GdalFiles(MultiByteRangeResourceContainer):  # type: ignore[misc]
         self._files = files
         self._max_pixels = max_pixels
         self._etags: dict[str, str] = {}
+        self.num_fetched_before = 0
+        """Bytes fetched of files that are closed by now."""
+        self._opened: list[RangeFile] = []
         self.error: Exception | None = None
         """What went wrong in our storage; from then on nothing that GDAL says of the image counts."""
+
+    @property
+    def num_fetched(self) -> int:
+        """Bytes fetched so far, of all files."""
+        given = [file for file in self._files.values() if isinstance(file, RangeFile)]
+        return self.num_fetched_before + sum(file.num_fetched for file in (*given, *self._opened))
+
+    def close(self, file: RangeFile) -> None:
+        """Let go of a file that was opened when GDAL asked for it."""
+        file.close()
+        self._opened.remove(file)
+        self.num_fetched_before += file.num_fetched
 
     def open(self, path: str, mode: str = "r", **_: Any) -> GdalFile:
         """Return an open file of a name."""
@@ -83,6 +98,7 @@ class GdalFiles(MultiByteRangeResourceContainer):  # type: ignore[misc]
         except BaseException:
             file.close()
             raise
+        self._opened.append(file)
         return file
 
     def isfile(self, path: str) -> bool:
@@ -153,8 +169,8 @@ class GdalFile:
 
     def close(self) -> None:
         """Let go of the file where it was opened for GDAL."""
-        if self._is_own:
-            self._file.close()
+        if self._is_own and isinstance(self._file, RangeFile) and not self._file.closed:
+            self._owner.close(self._file)
 
     def __enter__(self) -> GdalFile:
         return self

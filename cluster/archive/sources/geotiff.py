@@ -38,9 +38,9 @@ NAME = "image/image.tif"
 
 @contextmanager
 def open_geotiff(
-    file: RangeFile, *, max_pixels: int, bands: Sequence[int] | None
+    file: RangeFile, *, max_pixels: int, bands: Sequence[int] | None, digest: str = ""
 ) -> Iterator[RasterSource]:
-    """Open a TIFF by GDAL; arguments and errors as of `open.open_source`."""
+    """Open a TIFF by GDAL; `digest` is that of its bytes, the rest as of `open.open_source`."""
     page = read_header(file)
     if bands is None:
         check_layout(page)
@@ -53,10 +53,11 @@ def open_geotiff(
             **_samples(file.url, page, dataset, bands),
             url=file.url,
             etag=file.etag,
+            digest=digest,
             nodata=declared_nodata(page),
             dataset=dataset,
             files=files,
-            num_bytes=file.size,
+            file_bytes=file.size,
         )
     finally:
         dataset.close()

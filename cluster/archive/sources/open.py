@@ -2,7 +2,8 @@
 
 TIFFs go to GDAL where their pixels are too many to be decoded whole, where they lie on the earth (they
 have a CRS), or where single bands are asked for; VRTs always do. Zarr arrays are read chunk by chunk. Any
-other file is decoded whole by `frames.decode_image`. The content of a file decides what it is.
+other file is decoded whole by `frames.decode_image`. The content of a file decides what it is. A file of
+at most WHOLE_BYTES is fetched whole and once, also where windows of it are read.
 """
 
 from __future__ import annotations
@@ -14,20 +15,27 @@ from dataclasses import replace
 from cluster.archive.reasons import BadImage
 from cluster.archive.sources.bands import as_picture, check_bands
 from cluster.archive.sources.frames import decode_image
-from cluster.archive.sources.source import DecodedSource, Source
+from cluster.archive.sources.source import DecodedSource, Source, decoded, digest_of
 from cluster.archive.sources.tiff import STARTS
 from cluster.archive.sources.tiff_header import GEO_KEYS, read_header
-from cluster.storage.ranges import RangeFile
+from cluster.storage.ranges import FIRST_BYTES, RangeFile
 from cluster.storage.urls import StorageError
 
 VRT_START = b"<VRTDataset"
+WHOLE_BYTES = 1 << 24
+"""Largest file that is fetched whole though only windows of it are read."""
 SIGNATURE_BYTES = 4096
 """Bytes at the beginning of a file that tell what it is."""
 
 
 @contextmanager
 def open_source(
-    url: str, *, max_pixels: int, bands: Sequence[int] | None = None, temperatures: bool = False
+    url: str,
+    *,
+    max_pixels: int,
+    bands: Sequence[int] | None = None,
+    temperatures: bool = False,
+    expected_bytes: int = -1,
 ) -> Iterator[Source]:
     """Open an image file, a Zarr array or a pair of our own output to read windows of it.
 
@@ -37,15 +45,20 @@ def open_source(
         bands: numbers, from 1, of the one band or the three that are read; None for all that make the
             picture: grey, or red, green and blue.
         temperatures: whether a radiometric file gives its temperatures; see `frames.decode_image`.
+        expected_bytes: size of the file as far as it is known before, so that one request to an object
+            store suffices; -1 where it is not.
 
     Raises:
         BadImage: the file gives no image, or not the bands that were asked for.
         FileNotFoundError: there is none.
         StorageError: it can't be read.
     """
+    first_bytes = WHOLE_BYTES if 0 <= expected_bytes <= WHOLE_BYTES else FIRST_BYTES
     try:
-        file = RangeFile(url)
-    except (FileNotFoundError, StorageError):  # a folder is no file
+        file = RangeFile(url, first_bytes=first_bytes)
+    except (FileNotFoundError, StorageError) as error:  # a folder is no file
+        if isinstance(error, StorageError) and url.startswith(("s3://", "s3a://")):
+            raise  # S3 has no folders
         from cluster.archive.sources.zarr_array import open_zarr
 
         array = open_zarr(url, max_pixels=max_pixels, bands=bands)
@@ -54,6 +67,7 @@ def open_source(
         yield array
         return
     with file:
+        digest = digest_of(file.keep_whole()) if file.size <= WHOLE_BYTES else ""
         start = file.read(SIGNATURE_BYTES)
         file.seek(0)
         # GDAL takes 32 MiB and half a second: only where it is needed
@@ -65,10 +79,10 @@ def open_source(
         elif start.startswith(STARTS) and _needs_gdal(file, max_pixels, bands):
             from cluster.archive.sources.geotiff import open_geotiff
 
-            with open_geotiff(file, max_pixels=max_pixels, bands=bands) as source:
+            with open_geotiff(file, max_pixels=max_pixels, bands=bands, digest=digest) as source:
                 yield source
         else:
-            yield _decoded(file, max_pixels, bands, temperatures)
+            yield _decoded(file, max_pixels, bands, temperatures, digest)
 
 
 def _needs_gdal(file: RangeFile, max_pixels: int, bands: Sequence[int] | None) -> bool:
@@ -85,22 +99,22 @@ def _needs_gdal(file: RangeFile, max_pixels: int, bands: Sequence[int] | None) -
 
 
 def _decoded(
-    file: RangeFile, max_pixels: int, bands: Sequence[int] | None, temperatures: bool
+    file: RangeFile, max_pixels: int, bands: Sequence[int] | None, temperatures: bool, digest: str
 ) -> DecodedSource:
-    image = decode_image(file.read(), max_pixels=max_pixels, temperatures=temperatures)
+    data = file.keep_whole()
+    image = decode_image(data, max_pixels=max_pixels, temperatures=temperatures)
     height, width = image.pixels.shape[:2]
     num_bands = 1 if image.pixels.ndim == 2 else image.pixels.shape[2]
     if bands is not None:
         check_bands(file.url, num_bands, bands)
         chosen = image.pixels.reshape(height, width, -1)[..., [band - 1 for band in bands]]
         image = replace(image, pixels=as_picture(chosen))
-    return DecodedSource(
-        url=file.url,
-        height=height,
-        width=width,
+    return decoded(
+        image,
+        file.url,
         num_bands=num_bands,
-        dtype=image.pixels.dtype.name,
-        is_colour=image.pixels.ndim == 3,
         etag=file.etag,
-        image=image,
+        digest=digest or digest_of(data),
+        note=image.note,
+        file_bytes=len(data),
     )

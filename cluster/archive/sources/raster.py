@@ -36,7 +36,7 @@ class RasterSource(Source):
     """The files that it reads."""
     bands: tuple[int, ...]
     """Numbers of the bands that are read, from 1."""
-    num_bytes: int
+    file_bytes: int
     """Size of the file in bytes."""
     values_of: Callable[[Pixels], Pixels] = as_read
     """Turns stored samples (H, W, bands) into (H, W, 1 or 3) of uint8, uint16 or float32."""
@@ -48,6 +48,11 @@ class RasterSource(Source):
     """Whether samples are entries of a palette, which have no mean."""
     _alpha_is_mask: bool | None = field(default=None, init=False)
 
+    @property
+    def num_bytes(self) -> int:
+        """Bytes fetched so far, of all files that the image is made of."""
+        return self.files.num_fetched
+
     def overview(self, max_side: int) -> SourceImage:
         """Return the image reduced to at most `max_side`; see `Source.overview`."""
         step = reduction(self, max_side)
@@ -58,7 +63,7 @@ class RasterSource(Source):
 
     def _image(self, window: Window, step: int) -> SourceImage:
         image: SourceImage = call_gdal(
-            self.files, self.num_bytes, lambda: self._read_by_gdal(window, step)
+            self.files, self.file_bytes, lambda: self._read_by_gdal(window, step)
         )
         return image
 

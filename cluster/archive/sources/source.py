@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -52,6 +54,16 @@ class Source(ABC):
     """Value that the file declares to stand for no data; None where there is none."""
     etag: str = ""
     """What the store calls the version of the file that is read; empty for an array of many objects."""
+    digest: str = ""
+    """Digest of the file's bytes, as `digest_of` makes it; empty where the file was not read whole, or
+    names others that hold the pixels."""
+    note: str = ""
+    """What a user should know about the pixels; empty where there is nothing."""
+
+    @property
+    @abstractmethod
+    def num_bytes(self) -> int:
+        """Bytes fetched so far."""
 
     def read(self, window: Window) -> SourceImage:
         """Return the pixels of a window, (H, W) or (H, W, 3), and the mask of those with data.
@@ -82,6 +94,13 @@ class DecodedSource(Source):
 
     image: SourceImage
     """All of its pixels."""
+    file_bytes: int = 0
+    """Size of the file in bytes."""
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes fetched so far: those of the whole file."""
+        return self.file_bytes
 
     def overview(self, max_side: int) -> SourceImage:
         """Return the image reduced to at most `max_side`; see `Source.overview`."""
@@ -89,6 +108,26 @@ class DecodedSource(Source):
 
     def _read(self, window: Window) -> SourceImage:
         return cut(self.image, window)
+
+
+def decoded(image: SourceImage, url: str, **known: Any) -> DecodedSource:
+    """Return an image in memory as a source; `known` are further fields of it."""
+    height, width = image.pixels.shape[:2]
+    known.setdefault("num_bands", 1 if image.pixels.ndim == 2 else image.pixels.shape[2])
+    return DecodedSource(
+        url=url,
+        height=height,
+        width=width,
+        dtype=image.pixels.dtype.name,
+        is_colour=image.pixels.ndim == 3,
+        image=image,
+        **known,
+    )
+
+
+def digest_of(data: bytes) -> str:
+    """Return the digest by which bytes are told from others, also where a copy has another etag."""
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
 def cut(image: SourceImage, window: Window) -> SourceImage:
@@ -112,10 +151,31 @@ def read_reduced(source: Source, window: Window, step: int) -> SourceImage:
     for y in range(window.y, window.y + window.height, rows):
         height = min(rows, window.y + window.height - y)
         strips.append(shrink(source.read(Window(y, window.x, height, window.width)), step))
-    pixels = np.concatenate([strip.pixels for strip in strips])
-    if all(strip.valid is None for strip in strips):
-        return SourceImage(pixels)
-    return SourceImage(pixels, np.concatenate([data_of(strip) for strip in strips]))
+    return joined(strips, axis=0)
+
+
+def read_in_blocks(
+    read: Callable[[Window], SourceImage], window: Window, side: int, step: int
+) -> SourceImage:
+    """Read a window by `shrink`, in blocks of about `side` pixels a side, and at least `step`."""
+    side = max(1, side // step) * step
+    rows = []
+    for y in range(window.y, window.y + window.height, side):
+        height = min(side, window.y + window.height - y)
+        blocks = []
+        for x in range(window.x, window.x + window.width, side):
+            width = min(side, window.x + window.width - x)
+            blocks.append(shrink(read(Window(y, x, height, width)), step))
+        rows.append(joined(blocks, axis=1))
+    return joined(rows, axis=0)
+
+
+def joined(parts: Sequence[SourceImage], axis: int) -> SourceImage:
+    """Return images put together along an axis, 0 or 1; a note is that of the first."""
+    pixels = np.concatenate([part.pixels for part in parts], axis)
+    if all(part.valid is None for part in parts):
+        return SourceImage(pixels, None, parts[0].note)
+    return SourceImage(pixels, np.concatenate([data_of(part) for part in parts], axis), parts[0].note)
 
 
 def shrink(image: SourceImage, step: int) -> SourceImage:

@@ -80,6 +80,7 @@ def open_vrt(file: RangeFile, *, max_pixels: int, bands: Sequence[int] | None) -
     }
     named[NAME] = io.BytesIO(ElementTree.tostring(document, encoding="utf-8"))
     files = GdalFiles(named, max_pixels)
+    files.num_fetched_before = file.num_fetched
     dataset = call_gdal(files, file.size, lambda: rasterio.open(NAME, driver="VRT", opener=files))
     try:
         check_blocks(dataset, max_pixels)
@@ -99,7 +100,7 @@ def open_vrt(file: RangeFile, *, max_pixels: int, bands: Sequence[int] | None) -
             nodata=dataset.nodatavals[read[0] - 1],
             dataset=dataset,
             files=files,
-            num_bytes=file.size,
+            file_bytes=file.size,
             bands=read,
             alpha=alpha if alpha not in read and kind in (np.uint8, np.uint16) else None,
             stored_in=partial(_covered, _rectangles(document, read[0])),

@@ -11,7 +11,7 @@ import math
 import struct
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,18 @@ class ZarrSource(Source):
     """Numbers of the bands that are read, from 1."""
     valid: StoredArray | None
     """Array (y, x) of flags, 0 where the image has no data; None where there is none."""
+    _num_bytes: int = field(default=0, init=False)
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the pixels that were read so far: zarr does not tell how many it fetched for them."""
+        return self._num_bytes
+
+    @property
+    def chunk(self) -> tuple[int, int]:
+        """Numbers of rows and columns that are read at least."""
+        height, width = _without(self.band_axis, self.array.chunks)
+        return height, width
 
     def overview(self, max_side: int) -> SourceImage:
         """Return the image reduced to at most `max_side`; see `Source.overview`."""
@@ -56,11 +68,14 @@ class ZarrSource(Source):
             slice(window.x, window.x + window.width),
         )
         samples = self._samples(place)
+        self._num_bytes += samples.nbytes
         masks: list[Mask] = []
         if self.nodata is not None:
             masks.append(is_data(samples, self.nodata))
         if self.valid is not None:
-            masks.append(self.valid.read(place) != 0)
+            flags = self.valid.read(place)
+            self._num_bytes += flags.nbytes
+            masks.append(flags != 0)
         valid = np.logical_and.reduce(masks) if masks else None
         return SourceImage(
             as_picture(as_read(samples)), None if valid is None or valid.all() else valid
@@ -103,8 +118,7 @@ def open_zarr(url: str, *, max_pixels: int, bands: Sequence[int] | None) -> Zarr
     if array is None:
         return None
     band_axis = _band_axis(array)
-    shape = [side for axis, side in enumerate(array.shape) if axis != band_axis]
-    chunk = [side for axis, side in enumerate(array.chunks) if axis != band_axis]
+    shape, chunk = _without(band_axis, array.shape), _without(band_axis, array.chunks)
     check_pixels(min(chunk[1], shape[1]), min(chunk[0], shape[0]), max_pixels)
     num_bands = 1 if band_axis is None else array.shape[band_axis]
     if bands is None:
@@ -131,6 +145,11 @@ def open_zarr(url: str, *, max_pixels: int, bands: Sequence[int] | None) -> Zarr
         bands=read,
         valid=valid if isinstance(valid, StoredArray) else None,
     )
+
+
+def _without(band_axis: int | None, sides: tuple[int, ...]) -> list[int]:
+    """Return the sides of an array along its rows and its columns."""
+    return [side for axis, side in enumerate(sides) if axis != band_axis]
 
 
 def _band_axis(array: StoredArray) -> int | None:

@@ -8,10 +8,23 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from cluster.archive.reasons import explain
 from cluster.fusing.steps.attempts import MAX_ATTEMPTS, AttemptCounts, Attempts
-from cluster.fusing.steps.rows import RANGES, Row, crashed, pack_image, unpack_image, unpack_mask
+from cluster.fusing.steps.read import Opening
+from cluster.fusing.steps.rows import (
+    RANGES,
+    SCENE,
+    WINDOW,
+    Row,
+    crashed,
+    pack_image,
+    survey_url,
+    unpack_image,
+    unpack_mask,
+)
+from cluster.fusing.steps.survey import fuse_part, load_survey, survey_id, survey_scene
 from cluster.storage import objects, urls
 from dmnet_core.checkpoint import load_checkpoint
 from dmnet_core.inference import finish, fuse_and_score
@@ -31,6 +44,8 @@ class FuseWindows:
         digest: str,
         device: str,
         num_threads: int,
+        opening: Opening,
+        statistics_url: str,
         reading: Reading,
         output_dtype: str,
         precision: str,
@@ -44,6 +59,8 @@ class FuseWindows:
             digest: SHA-256 that the file must have, in hexadecimal.
             device: "cpu" or "cuda".
             num_threads: CPU threads that PyTorch uses.
+            opening: how a pair is opened and cut into windows.
+            statistics_url: folder of the surveys of scenes.
             reading: how source values are mapped to [0, 1], and whose colour is kept.
             output_dtype: type of the stored pixels: uint8, uint16 or float32.
             precision: precision of the network: fp32, bf16 or fp16.
@@ -61,6 +78,8 @@ class FuseWindows:
             )
         self.model = checkpoint.model
         self.device = device
+        self.opening = opening
+        self.statistics_url = statistics_url
         self.reading = reading
         self.output_dtype = output_dtype
         self.precision = precision
@@ -77,20 +96,22 @@ class FuseWindows:
         return _columns(self.fuse_rows(rows))
 
     def fuse_rows(self, rows: list[Row]) -> list[Row]:
-        """Fuse rows of `read_window`; the order is kept.
+        """Fuse rows of `read_window`, or survey scenes; the order is kept.
 
         Where one of the rows has ended its process before, the rows are fused one by one.
 
         Out: the row without the columns of ir and vis, plus
-             fused, fused_shape, fused_dtype   the pixels, as in `read_window`
+             fused, fused_shape, fused_dtype   the pixels, as in `read_window`; none of a scene
+             survey                            of a scene, the bytes of its survey; else empty
              valid, valid_shape, valid_dtype   where both sources have data; empty for everywhere
-             height, width, bands              int, 0 where reason is set
+             height, width, bands              int, of the scene or of the pixels; 0 where reason is set
+             dtype                             type of the pixels, empty where reason is set
              valid_share                       share of such pixels, NaN where reason is set
              ir_low, ... vis_high              source values that were mapped to 0 and to 1
-             EN, SD, ...                       the metrics, NaN where reason is set
+             EN, SD, ...                       the metrics, NaN where reason is set and of scenes
              fuse_s                            seconds, metrics included
         """
-        keys = [f"fuse {row['pair_id']}" for row in rows]
+        keys = [f"fuse {row['pair_id']} {row['window']}" for row in rows]
         before = self.attempts.begin(keys)
         if len(rows) > 1 and any(before):
             return [fused for row in rows for fused in self.fuse_rows([row])]
@@ -109,6 +130,9 @@ class FuseWindows:
             if row["reason"]:
                 done[position] = _rejected(row, row["reason"], row["detail"])
                 continue
+            if row["task"] in (SCENE, WINDOW):
+                done[position] = self._of_scene(row)
+                continue
             try:
                 pair = self._prepare(row)
             except Exception as error:
@@ -120,6 +144,44 @@ class FuseWindows:
         for group in groups.values():
             done |= self._fuse_group(rows, group)
         return [done[position] for position in range(len(rows))]
+
+    def _of_scene(self, row: Row) -> Row:
+        """Return the row of a scene that was surveyed, or of a window of one that was fused."""
+        start = time.perf_counter()
+        try:
+            done = self._survey(row) if row["task"] == SCENE else self._fuse_part(row)
+        except torch.AcceleratorError:
+            raise  # the device is lost: every later row would fail on it
+        except Exception as error:
+            return _rejected(row, *explain(error))
+        return _without_sources(row) | done | {"fuse_s": time.perf_counter() - start}
+
+    def _survey(self, row: Row) -> Row:
+        found = survey_scene(
+            self.model, row, self.opening, self.reading, seed=self.seed, precision=self.precision
+        )
+        limits = (*found.reading.ir.limits, *found.reading.vis.limits)
+        return _unscored(None, None) | {
+            "survey": found.to_bytes(),
+            "height": found.height,
+            "width": found.width,
+            "bands": 1 if found.reading.colour == "none" else 3,
+            "dtype": self.output_dtype,
+            "valid_share": float("nan"),
+            **dict(zip(RANGES, limits, strict=True)),
+        }
+
+    def _fuse_part(self, row: Row) -> Row:
+        url = survey_url(self.statistics_url, row["zarr_path"])
+        pixels, valid = fuse_part(
+            self.model, row, load_survey(url, survey_id(row)), halo=self.opening.halo,
+            output_dtype=self.output_dtype, seed=self.seed, precision=self.precision,
+        )  # fmt: skip
+        return _unscored(pixels, valid) | {
+            "height": pixels.shape[0],
+            "width": pixels.shape[1],
+            "valid_share": float(valid.mean()),
+        }
 
     def _prepare(self, row: Row) -> PreparedPair:
         return prepare_pair(
@@ -155,6 +217,8 @@ class FuseWindows:
             stored = pack_image("fused", image) | pack_image("valid", pair.valid)
             out[position] = _without_sources(rows[position]) | stored | {
                 "valid_share": pair.valid_share,
+                "survey": b"",
+                "dtype": self.output_dtype,
                 "height": image.shape[0],
                 "width": image.shape[1],
                 "bands": 1 if image.ndim == 2 else image.shape[2],
@@ -173,11 +237,17 @@ def _without_sources(row: Row) -> Row:
 
 def _rejected(row: Row, reason: str, detail: str) -> Row:
     numbers = dict.fromkeys(("valid_share", *RANGES, *METRICS), float("nan"))
-    empty = {"height": 0, "width": 0, "bands": 0, "fuse_s": 0.0}
+    empty = {"height": 0, "width": 0, "bands": 0, "dtype": "", "fuse_s": 0.0}
     return (
-        _without_sources(row) | pack_image("fused", None) | pack_image("valid", None) | empty | numbers
+        _without_sources(row) | _unscored(None, None) | empty | numbers
         | {"reason": reason, "detail": detail}
     )  # fmt: skip
+
+
+def _unscored(pixels: NDArray[np.generic] | None, valid: NDArray[np.bool_] | None) -> Row:
+    """Return the columns of pixels without metrics, and without a survey."""
+    nothing: Row = {"survey": b"", **dict.fromkeys(METRICS, float("nan"))}
+    return pack_image("fused", pixels) | pack_image("valid", valid) | nothing
 
 
 def _columns(rows: list[Row]) -> Batch:

@@ -12,10 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cluster.fusing.steps.attempts import MAX_ATTEMPTS
+from cluster.storage import urls
 
 Row = dict[str, Any]
+FRAME, SCENE, WINDOW = "frame", "scene", "window"
+"""What a row's pixels are, in its column `task`: a whole pair, a pair to be surveyed, a window of it."""
 RANGES = ("ir_low", "ir_high", "vis_low", "vis_high")
 """Columns of the source values that were mapped to 0 and to 1, of ir and of vis."""
+NO_PLACE = {"crs": "", "transform": ""}
+"""Columns of the ledger's row of a window, whose place is that of its pair."""
 
 
 def pack_image(name: str, image: NDArray[np.generic] | None) -> Row:
@@ -35,6 +40,25 @@ def unpack_image(row: Row, name: str) -> NDArray[np.generic]:
 def unpack_mask(row: Row, name: str) -> NDArray[np.bool_] | None:
     """Return the mask that `pack_image` stored in the columns of a name; None where it stored none."""
     return unpack_image(row, name).astype(bool, copy=False) if row[f"{name}_shape"] else None
+
+
+def pack_place(crs: str, crs_code: str, transform: tuple[float, ...] | None) -> Row:
+    """Return where an image lies on the earth as columns, which are empty where it does not."""
+    numbers = "" if transform is None else " ".join(map(repr, transform))
+    return {"crs": crs, "crs_code": crs_code, "transform": numbers}
+
+
+def ledger_place(row: Row) -> Row:
+    """Return where a pair lies as the ledger has it, of the columns of `pack_place`.
+
+    `crs` is a code as EPSG:32632 where there is one, else WKT; what the pair does not have is empty.
+    """
+    return {"crs": row["crs_code"] or row["crs"], "transform": row["transform"]}
+
+
+def survey_url(statistics_url: str, zarr_path: str) -> str:
+    """Return where the survey of a scene is."""
+    return urls.join_url(statistics_url, f"{zarr_path}.safetensors")
 
 
 def crashed(doing: str) -> str:
