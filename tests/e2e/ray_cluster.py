@@ -70,6 +70,7 @@ class RayCluster:
         with (self.log_folder / f"{name}.log").open("wb") as log:
             node = subprocess.Popen(
                 [sys.executable, "-c", RAY, "start", "--block", "--disable-usage-stats",
+                 "--include-log-monitor=False",  # nobody reads what it sends
                  *where, *agent, *given],
                 start_new_session=True, stdout=log, stderr=log, env=self.environment,
             )  # fmt: skip

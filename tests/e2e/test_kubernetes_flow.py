@@ -19,7 +19,7 @@ from tests.e2e.ray_cluster import ADDRESS, RayCluster
 from tests.manifests.built import MANIFESTS, settings
 
 pytestmark = [pytest.mark.own_ray, pytest.mark.kills, pytest.mark.slow]
-NUM_PAIRS = 20
+NUM_PAIRS = 12
 DEADLINE_S = 900
 CPU_STEPS = ("read_window", "write_window")
 
