@@ -21,14 +21,19 @@ from cluster.archive.mapping import Mapping, Numbers, Projective, between_maps, 
 from cluster.archive.reasons import BadImage, BadPair
 from cluster.archive.resampling import read_at
 from cluster.archive.sources.image import SourceImage
-from cluster.archive.sources.source import Source, Window, decoded, read_in_blocks, reduction
+from cluster.archive.sources.source import (
+    BLOCK_SIDE,
+    Source,
+    Window,
+    decoded,
+    read_in_blocks,
+    reduction,
+)
 
 ASPECT_TOLERANCE = 0.01
 """Largest relative difference of the shapes, width / height, of two images that show the same."""
 SAME_PLACE = 0.01
 """Pixels by which two maps may differ that count as one."""
-BLOCK_SIDE = 1024
-"""Side, in pixels, of the blocks that are warped one by one: a large window takes little memory so."""
 NUM_PROBES = 65
 """Points along each side of an image by which it is found out where it lies in the other."""
 

@@ -8,7 +8,7 @@ for JPEG in a TIFF, whose colours at half the resolution the two libraries inter
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,12 +18,24 @@ from rasterio.windows import Window as RasterioWindow
 from cluster.archive.sources.bands import as_picture
 from cluster.archive.sources.gdal_files import GdalFiles, call_gdal
 from cluster.archive.sources.image import Mask, Pixels, SourceImage, is_mask
-from cluster.archive.sources.source import Source, Window, reduction
+from cluster.archive.sources.source import (
+    BLOCK_SIDE,
+    Source,
+    Window,
+    blocks_of,
+    read_in_blocks,
+    read_reduced,
+    reduction,
+)
 from cluster.archive.sources.tiff import as_read, is_data
 from cluster.archive.sources.tiff_header import check_block
 
-ALPHA_SIDE = 1024
-"""Longest side of the reduced image by which it is told whether alpha is a mask."""
+ALPHA_SAMPLES, ALPHA_SIDE = 8, 64
+"""Samples along each axis by which it is told whether alpha is a mask, and the side of each in pixels."""
+
+MAX_KNOWN = 256
+"""Most files of which this process knows whether their alpha is a mask."""
+_ALPHA_IS_MASK: dict[tuple[str, str, int], bool] = {}
 
 
 @dataclass(kw_only=True)
@@ -46,7 +58,6 @@ class RasterSource(Source):
     """Which pixels of a window, reduced by a step, the file stores at all; None for all."""
     is_indexed: bool = False
     """Whether samples are entries of a palette, which have no mean."""
-    _alpha_is_mask: bool | None = field(default=None, init=False)
 
     @property
     def num_bytes(self) -> int:
@@ -54,9 +65,17 @@ class RasterSource(Source):
         return self.files.num_fetched
 
     def overview(self, max_side: int) -> SourceImage:
-        """Return the image reduced to at most `max_side`; see `Source.overview`."""
+        """Return the image reduced to at most `max_side`; see `Source.overview`.
+
+        GDAL takes it of the file's own reduced images. Where there are none it would read a file several
+        times over, and have a mean of one NaN be NaN.
+        """
         step = reduction(self, max_side)
-        return self._image(Window(0, 0, self.height, self.width), step)
+        if step == 1 or self.dataset.overviews(self.bands[0]):
+            return self._image(self.whole, step)
+        if self.dataset.block_shapes[0][1] < self.width:
+            return read_in_blocks(self.read, self.whole, BLOCK_SIDE, step)
+        return read_reduced(self, self.whole, step)
 
     def _read(self, window: Window) -> SourceImage:
         return self._image(window, 1)
@@ -95,12 +114,33 @@ class RasterSource(Source):
         return SourceImage(as_picture(values), None if valid is None or valid.all() else valid)
 
     def _uses_alpha(self) -> bool:
-        """Return whether alpha says where data are, which is told by the whole image."""
-        if self._alpha_is_mask is None:
-            step = reduction(self, ALPHA_SIDE)
-            shape = (-(-self.height // step), -(-self.width // step))
-            self._alpha_is_mask = is_mask(self.dataset.read(self.alpha, out_shape=shape))
-        return self._alpha_is_mask
+        """Return whether alpha says where data are; see `is_mask`. It is told once for each file."""
+        file = (self.url, self.etag, self.file_bytes)
+        if file not in _ALPHA_IS_MASK:
+            if len(_ALPHA_IS_MASK) >= MAX_KNOWN:
+                _ALPHA_IS_MASK.clear()
+            _ALPHA_IS_MASK[file] = self._alpha_is_mask()
+        return _ALPHA_IS_MASK[file]
+
+    def _alpha_is_mask(self) -> bool:
+        """Tell by samples all over the image, between which anything may be opaque or transparent."""
+        side = min(ALPHA_SIDE, self.height, self.width)
+        places = np.linspace(0, 1, ALPHA_SAMPLES)
+        last_y, last_x = self.height - side, self.width - side
+        samples = [
+            self._alpha_of(Window(int(y * last_y), int(x * last_x), side, side))
+            for y in places
+            for x in places
+        ]
+        alpha = np.stack(samples)
+        if not alpha.any():
+            return any(self._alpha_of(block).any() for block in blocks_of(self.whole, BLOCK_SIDE))
+        return is_mask(alpha) or bool((alpha == np.iinfo(alpha.dtype.name).max).all())
+
+    def _alpha_of(self, window: Window) -> Pixels:
+        where = RasterioWindow(window.x, window.y, window.width, window.height)
+        alpha: Pixels = self.dataset.read(self.alpha, window=where)
+        return alpha
 
 
 def what_is_where(dataset: Any) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -12,8 +12,10 @@ import numpy as np
 
 from cluster.archive.sources.image import Mask, Pixels, SourceImage
 
-STRIP_PIXELS = 1 << 24
-"""Most pixels that are read at once to make a reduced image."""
+STRIP_PIXELS = 1 << 22
+"""Most pixels that are read at once to make a reduced image, where whole rows are read."""
+BLOCK_SIDE = 1024
+"""Side, in pixels, of the blocks that are read one by one to make a reduced image, or to warp one."""
 
 
 class Window(NamedTuple):
@@ -65,6 +67,11 @@ class Source(ABC):
     def num_bytes(self) -> int:
         """Bytes fetched so far."""
 
+    @property
+    def whole(self) -> Window:
+        """All of the image."""
+        return Window(0, 0, self.height, self.width)
+
     def read(self, window: Window) -> SourceImage:
         """Return the pixels of a window, (H, W) or (H, W, 3), and the mask of those with data.
 
@@ -104,7 +111,7 @@ class DecodedSource(Source):
 
     def overview(self, max_side: int) -> SourceImage:
         """Return the image reduced to at most `max_side`; see `Source.overview`."""
-        return shrink(self.image, reduction(self, max_side))
+        return read_in_blocks(self.read, self.whole, BLOCK_SIDE, reduction(self, max_side))
 
     def _read(self, window: Window) -> SourceImage:
         return cut(self.image, window)
@@ -158,16 +165,18 @@ def read_in_blocks(
     read: Callable[[Window], SourceImage], window: Window, side: int, step: int
 ) -> SourceImage:
     """Read a window by `shrink`, in blocks of about `side` pixels a side, and at least `step`."""
-    side = max(1, side // step) * step
-    rows = []
+    rows: dict[int, list[SourceImage]] = {}
+    for block in blocks_of(window, max(1, side // step) * step):
+        rows.setdefault(block.y, []).append(shrink(read(block), step))
+    return joined([joined(blocks, axis=1) for blocks in rows.values()], axis=0)
+
+
+def blocks_of(window: Window, side: int) -> Iterator[Window]:
+    """Yield the blocks of `side` pixels a side that a window is cut into, row by row."""
     for y in range(window.y, window.y + window.height, side):
-        height = min(side, window.y + window.height - y)
-        blocks = []
         for x in range(window.x, window.x + window.width, side):
-            width = min(side, window.x + window.width - x)
-            blocks.append(shrink(read(Window(y, x, height, width)), step))
-        rows.append(joined(blocks, axis=1))
-    return joined(rows, axis=0)
+            height, width = window.y + window.height - y, window.x + window.width - x
+            yield Window(y, x, min(side, height), min(side, width))
 
 
 def joined(parts: Sequence[SourceImage], axis: int) -> SourceImage:

@@ -19,7 +19,7 @@ import numpy as np
 from cluster.archive.reasons import BadImage
 from cluster.archive.sources.bands import as_picture, check_bands, picture_bands
 from cluster.archive.sources.image import Mask, Pixels, SourceImage, check_pixels
-from cluster.archive.sources.source import Source, Window, read_reduced, reduction
+from cluster.archive.sources.source import BLOCK_SIDE, Source, Window, read_in_blocks, reduction
 from cluster.archive.sources.tiff import as_read, is_data
 from cluster.storage.arrays import StoredArray, open_array
 from cluster.storage.urls import join_url, redact_url
@@ -60,7 +60,8 @@ class ZarrSource(Source):
 
     def overview(self, max_side: int) -> SourceImage:
         """Return the image reduced to at most `max_side`; see `Source.overview`."""
-        return read_reduced(self, Window(0, 0, self.height, self.width), reduction(self, max_side))
+        side = max(BLOCK_SIDE, *self.chunk)
+        return read_in_blocks(self.read, self.whole, side, reduction(self, max_side))
 
     def _read(self, window: Window) -> SourceImage:
         place = (
