@@ -60,6 +60,13 @@ def halo_of(config: DMNetConfig) -> int:
     return -(-MIN_HALO // config.size_multiple) * config.size_multiple
 
 
+def most_pixels(config: DMNetConfig) -> int:
+    """Return the most pixels that `survey` takes at once: those of all samples, with their halos."""
+    core = -(-SAMPLE // config.size_multiple) * config.size_multiple
+    side = core + 2 * halo_of(config)
+    return (NUM_SAMPLES**2 + len(EXTREMES)) * side**2
+
+
 def shrink(image: Float) -> Float:
     """Return an overview of an (H, W) image: means of squares, at most OVERVIEW pixels long."""
     side = -(-max(image.shape) // OVERVIEW)

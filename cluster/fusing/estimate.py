@@ -17,7 +17,7 @@ from cluster.storage.tables import Database
 from cluster.text import units
 from dmnet_core.inference import fuse_maps, memory_bytes
 from dmnet_core.model import DMNet
-from dmnet_core.survey import halo_of
+from dmnet_core.survey import halo_of, most_pixels
 from dmnet_core.window import WHOLE, count_windows, is_scene
 
 PROCESS_BYTES = 500_000_000
@@ -74,7 +74,8 @@ def describe_actor_memory(model: DMNet, config: FuseConfig) -> str:
     if config.on_cuda:
         return ""
     side = config.window + 2 * halo_of(model.config)
-    most = actor_bytes(model, max(int(WHOLE * config.window**2), side**2))
+    num_pixels = max(int(WHOLE * config.window**2), side**2, most_pixels(model.config))
+    most = actor_bytes(model, num_pixels)
     return f"an actor needs up to {units.size(most)} with windows of {config.window} pixels"
 
 

@@ -6,7 +6,7 @@ import torch
 
 from dmnet_core import survey as survey_module
 from dmnet_core.model import DMNet, DMNetConfig
-from dmnet_core.survey import halo_of, plan_samples, survey
+from dmnet_core.survey import halo_of, most_pixels, plan_samples, survey
 from tests.core.test_model import TINY
 
 COMPACT = DMNetConfig.compact()
@@ -38,6 +38,13 @@ def test_samples_lie_where_there_are_data():
     assert len([s for s in samples if s.weight]) == len([s for s in everywhere if s.weight]) / 2
     assert all(valid[area(sample)].any() for sample in samples)
     assert {s.window for s in samples if s.weight} <= {s.window for s in everywhere}
+
+
+def test_no_survey_takes_more_pixels_than_are_foretold():
+    ir, vis, _ = overview()
+    sides = ((s.window.rows, s.window.columns) for s in plan_samples(COMPACT, ir, vis, 9000, 9001))
+    taken = sum((rows.stop - rows.start) * (columns.stop - columns.start) for rows, columns in sides)
+    assert 0.9 * most_pixels(COMPACT) < taken <= most_pixels(COMPACT)
 
 
 def test_pixels_without_data_change_neither_samples_nor_weights():
