@@ -33,17 +33,20 @@ REPO_ROOT = Path(__file__).resolve().parents[1]
 SHARED = REPO_ROOT.parent / "shared"
 
 
-@pytest.hookimpl(tryfirst=True)  # before the markers select
+def pytest_itemcollected(item):
+    """Put on the markers that follow from the fixtures of a test; its group runs in one process."""
+    chosen = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    if "s3" in item.fixturenames or "s3" in [value for value in chosen if isinstance(value, str)]:
+        item.add_marker("s3")
+    if "shared_ray" in item.fixturenames:
+        item.add_marker("ray")
+    if _has_ray(item):
+        item.add_marker(pytest.mark.xdist_group("ray"))
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Put on the markers that follow from the fixtures of a test, and the tests with a Ray first."""
-    for item in items:
-        chosen = item.callspec.params.values() if hasattr(item, "callspec") else ()
-        if "s3" in item.fixturenames or "s3" in [value for value in chosen if isinstance(value, str)]:
-            item.add_marker("s3")
-        if "shared_ray" in item.fixturenames:
-            item.add_marker("ray")
-        if _has_ray(item):
-            item.add_marker(pytest.mark.xdist_group("ray"))
+    """Begin with the tests that need a Ray, since these take longest."""
     items.sort(key=lambda item: not _has_ray(item))
 
 
