@@ -66,9 +66,10 @@ def find_border(
     """Return the border without data that registering or cutting an image leaves around it.
 
     Such a border has one value, the least or the greatest of the image, and is connected to the image's
-    edge. It is told from a black or an overexposed sky by what it would cost: it covers BORDER_SHARE of
-    the pixels, and its value lies outside the percentiles of all other pixels, by GAP_OF_ZERO of their
-    distance where it is zero, by GAP_OF_OTHERS where it is not (-9999, 65535).
+    edge, be it over other pixels without data, as around an image that was warped. It is told from a
+    black or an overexposed sky by what it would cost: it covers BORDER_SHARE of the pixels, and its value
+    lies outside the percentiles of all other pixels, by GAP_OF_ZERO of their distance where it is zero,
+    by GAP_OF_OTHERS where it is not (-9999, 65535).
 
     Args:
         image: (H, W) or (H, W, C), any real type.
@@ -87,10 +88,11 @@ def find_border(
     if known is not None and not known.any():
         return None
     found = np.zeros(image.shape[:2], bool)
+    is_whole = known is None or bool(known.all())
     ends = values if known is None else values[known]
     edges = [values[0], values[-1], values[:, 0], values[:, -1]]
     for value, sign in ((ends.min(), 1), (ends.max(), -1)):
-        if not any((edge == value).all(axis=1).any() for edge in edges):
+        if is_whole and not any((edge == value).all(axis=1).any() for edge in edges):
             continue
         same = (values == value).all(axis=2)
         near = dilated(same, margin)
@@ -98,7 +100,7 @@ def find_border(
         # first of all others, so that few images need the search for what is connected
         if same.mean() < BORDER_SHARE or not _is_outside(value, sign, others):
             continue
-        border = _connected_to_edge(same if known is None else same & known)
+        border = _connected_to_edge(same, known)
         near = dilated(border, margin)
         others = values[~near if known is None else known & ~near]
         if border.mean() >= BORDER_SHARE and _is_outside(value, sign, others):
@@ -138,8 +140,7 @@ def around_border(
     others = ~dilated(border, margin) if valid is None else valid & ~dilated(border, margin)
     low, high = np.percentile(values[others], PERCENTILES)
     outside = ((values < low) | (values > high)).all(axis=2)
-    mixed = _connected_to_edge(border | (outside if valid is None else outside & valid))
-    return dilated(border | mixed, margin)
+    return dilated(border | _connected_to_edge(border | outside, valid), margin)
 
 
 def _is_outside(value: Any, sign: int, others: NDArray[Any]) -> bool:
@@ -152,8 +153,13 @@ def _is_outside(value: Any, sign: int, others: NDArray[Any]) -> bool:
     return bool(high > low and gap >= least * (high - low))
 
 
-def _connected_to_edge(area: Mask) -> Mask:
-    """Return the part of an area, (H, W), from which the image's edge is reached without leaving it."""
+def _connected_to_edge(area: Mask, known: Mask | None) -> Mask:
+    """Return the part of an area, (H, W), from which the image's edge is reached without leaving it.
+
+    The way may lead over pixels without data, where `known` is False, of which none are part of the area.
+    """
+    if known is not None:
+        return _connected_to_edge(area | ~known, None) & area & known
     reached = np.zeros_like(area)
     for edge in (np.s_[0], np.s_[-1], np.s_[:, 0], np.s_[:, -1]):
         reached[edge] = area[edge]

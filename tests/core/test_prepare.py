@@ -143,6 +143,16 @@ def test_a_slanted_border_and_one_of_the_highest_count_are_found():
     np.testing.assert_array_equal(find_border(slanted), where)
 
 
+def test_a_border_inside_of_pixels_without_data_is_found():
+    image, border = bordered(GREY // 2 + 100)
+    warped = np.pad(image, 4, constant_values=7)
+    valid, where = (np.pad(mask, 4) for mask in (np.ones(image.shape, bool), border))
+    assert find_border(warped) is None
+    np.testing.assert_array_equal(find_border(warped, valid), where)
+    warped[20, 20] = 0  # nothing leads there
+    np.testing.assert_array_equal(find_border(warped, valid), where)
+
+
 def test_a_spiral_is_followed_to_its_end_and_an_island_is_not_a_border():
     image = COUNTS.copy()
     spiral = np.zeros((40, 56), bool)
