@@ -7,8 +7,8 @@ DEMO := demo
 
 ROUNDS ?= 25
 SEED ?= 1
-# Two processes: one waits for Ray most of the time. --dist loadgroup keeps all tests with a Ray in one.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup
+# Two processes: the one with all the tests on Ray waits for it most of the time.
+PYTEST := $(BIN)/python -m pytest -n 2
 
 .PHONY: demo test test-fast test-s3 test-all chaos lint clean
 

@@ -6,7 +6,7 @@ Markers by which tests are selected, never by their names (pyproject.toml says w
 - `ray` is put here on each test that uses the fixture `shared_ray`.
 - `own_ray`, `kills` and `slow` stand in the test files.
 
-`make test` runs two processes. The tests with a Ray all run in one of them, and begin first.
+`make test` runs two processes. The folders whose tests use Ray all run in one of them, and begin first.
 """
 
 import os
@@ -33,25 +33,32 @@ REPO_ROOT = Path(__file__).resolve().parents[1]
 SHARED = REPO_ROOT.parent / "shared"
 
 
-def pytest_itemcollected(item):
-    """Put on the markers that follow from the fixtures of a test; its group runs in one process."""
-    chosen = item.callspec.params.values() if hasattr(item, "callspec") else ()
-    if "s3" in item.fixturenames or "s3" in [value for value in chosen if isinstance(value, str)]:
-        item.add_marker("s3")
-    if "shared_ray" in item.fixturenames:
-        item.add_marker("ray")
-    if _has_ray(item):
-        item.add_marker(pytest.mark.xdist_group("ray"))
+WITH_RAY = ("tests/e2e/", "tests/chaos/")
+"""Folders whose tests run one after the other, on one Ray."""
 
 
-@pytest.hookimpl(tryfirst=True)
+@pytest.hookimpl(tryfirst=True)  # before the markers select
 def pytest_collection_modifyitems(items):
-    """Begin with the tests that need a Ray, since these take longest."""
-    items.sort(key=lambda item: not _has_ray(item))
+    """Put on the markers that follow from the fixtures of a test, and begin with what takes longest."""
+    for item in items:
+        chosen = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        if "s3" in item.fixturenames or "s3" in [value for value in chosen if isinstance(value, str)]:
+            item.add_marker("s3")
+        if "shared_ray" in item.fixturenames:
+            item.add_marker("ray")
+    items.sort(key=lambda item: not item.nodeid.startswith(WITH_RAY))
 
 
-def _has_ray(item):
-    return any(item.get_closest_marker(name) for name in ("ray", "own_ray"))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Hand out the tests of WITH_RAY together, and all others file by file."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class OneRay(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return "ray" if nodeid.startswith(WITH_RAY) else nodeid.partition("::")[0]
+
+    return OneRay(config, log)
 
 
 LEFT_OUT = set()
