@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dmnet_core.allocator import renew_memory
 from dmnet_core.color import rgb_to_y, to_rgb
 from dmnet_core.levels import to_levels
 from dmnet_core.metrics import fusion_metrics
@@ -133,6 +134,8 @@ def fuse_maps(
     multiple = model.config.size_multiple
     padding = (0, -width % multiple, 0, -height % multiple)
     ir, vis = (F.pad(image, padding, mode="replicate") for image in (ir, vis))
+    if ir.device.type == "cpu":
+        renew_memory(tuple(ir.shape))
     size, stride = model.noise_shape(*ir.shape[2:])[2:], model.config.dm_stride
     steps, device = model.config.feature_steps, ir.device
     noise = torch.stack(
