@@ -10,6 +10,7 @@ of it in memory.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -124,8 +125,11 @@ def survey_scene(
     model: DMNet,
     ir: NDArray[np.generic],
     vis: NDArray[np.generic],
+    read: Callable[[SceneReading, Window], PreparedPair],
     *,
-    window: int = 1024,
+    height: int,
+    width: int,
+    window: int,
     pair_id: str = "",
     seed: int = 0,
     reading: Reading = DEFAULT,
@@ -133,24 +137,77 @@ def survey_scene(
     ir_valid: Mask | None = None,
     vis_valid: Mask | None = None,
 ) -> SceneSurvey:
-    """Survey a scene in memory; arguments and errors are those of `fuse_scene`."""
-    check_images(ir, vis)
-    height, width = ir.shape[:2]
-    step = overview_step(height, width)
-    ir_small, ir_seen = overview_of(ir, ir_valid, step)
-    vis_small, vis_seen = overview_of(vis, vis_valid, step)
-    scene = read_scene(
-        ir_small, vis_small, reading,
-        ir_valid=ir_seen, vis_valid=vis_seen, height=height, width=width,
-    )  # fmt: skip
-    small = prepare_overview(ir_small, vis_small, scene, ir_valid=ir_seen, vis_valid=vis_seen)
+    """Survey a scene of which overviews are given, and single windows can be read.
+
+    Args:
+        model: in eval mode.
+        ir: infrared overview, as `dmnet_core.reading.read_scene` takes it.
+        vis: visible overview of the same height and width.
+        read: gives a window of the scene, with its halo, by what was found on the overviews.
+        height: height of the scene, in pixels.
+        width: width of the scene, in pixels.
+        window: side of the windows that the scene will be fused in, without their halo, in pixels.
+        pair_id: the name of the pair, which keys its noise.
+        seed: seed of the noise.
+        reading: how source values are mapped to [0, 1], and whose colour is kept.
+        precision: fp32, or bf16 or fp16 on CUDA.
+        ir_valid: where the infrared overview has data; None where it has data everywhere.
+        vis_valid: the same of the visible overview.
+
+    Raises:
+        ValueError, TypeError: those of `read_scene`.
+    """
+    found = read_scene(
+        ir, vis, reading, ir_valid=ir_valid, vis_valid=vis_valid, height=height, width=width
+    )
+    small = prepare_overview(ir, vis, found, ir_valid=ir_valid, vis_valid=vis_valid)
     samples = plan_samples(model.config, small.ir, small.vis, height, width, small.valid)
-    pairs = [_prepared(ir, vis, scene, each.window, ir_valid, vis_valid) for each in samples]
+    pairs = [read(found, sample.window) for sample in samples]
     statistics = survey(
         model, samples, [(pair.ir, pair.vis) for pair in pairs],
         pair_id=pair_id, seed=seed, precision=precision, masks=[pair.valid for pair in pairs],
     )  # fmt: skip
-    return SceneSurvey(height, width, window, scene, statistics)
+    return SceneSurvey(height, width, window, found, statistics)
+
+
+def fuse_part(
+    model: DMNet,
+    pair: PreparedPair,
+    window: Window,
+    statistics: SceneStatistics,
+    *,
+    output_dtype: str = "uint8",
+    pair_id: str = "",
+    seed: int = 0,
+    precision: str = "fp32",
+) -> tuple[NDArray[np.generic], Mask]:
+    """Fuse one window of a scene, its colour included; one without any data costs nothing.
+
+    Args:
+        model: as in `fuse_window`, and so are window, statistics, pair_id, seed and precision.
+        pair: the window with its halo, as of `dmnet_core.reading.prepare_window`.
+        window: what the pair covers of the scene.
+        statistics: of the scene.
+        output_dtype: uint8, uint16 or float32.
+        pair_id: the name of the pair.
+        seed: seed of the noise.
+        precision: precision of the network.
+
+    Returns:
+        The window without its halo, (h, w) or (h, w, 3) in the output type, and (h, w), True where both
+        images have data.
+    """
+    core = pair.cropped(*(
+        slice(span.first - span.start, span.last - span.start) for span in (window.rows, window.columns)
+    ))
+    luminance = np.zeros(core.ir.shape, np.float32)
+    if any(mask is None or mask.any() for mask in (core.ir_valid, core.vis_valid)):
+        luminance = fuse_window(
+            model, pair.ir, pair.vis, window, statistics,
+            pair_id=pair_id, seed=seed, precision=precision,
+        )  # fmt: skip
+    valid = np.ones(core.ir.shape, bool) if core.valid is None else core.valid
+    return finish(luminance, core, output_dtype), valid
 
 
 def fuse_scene(
@@ -192,32 +249,43 @@ def fuse_scene(
     check_window(model.config, window)
     check_images(ir, vis)
     height, width = ir.shape[:2]
+    how: dict[str, Any] = {"seed": seed, "precision": precision}
     if not is_scene(height, width, window):
         whole = prepare_pair(ir, vis, reading, ir_valid=ir_valid, vis_valid=vis_valid)
-        fused = fuse_prepared(model, [whole], pair_ids=[pair_id], seed=seed, precision=precision)
+        fused = fuse_prepared(model, [whole], pair_ids=[pair_id], **how)
         return finish(fused[0], whole, output_dtype)
+    how |= {"pair_id": pair_id}
+
+    def read(found: SceneReading, part: Window) -> PreparedPair:
+        return _prepared(ir, vis, found, part, ir_valid, vis_valid)
+
+    step = overview_step(height, width)
+    (ir_small, ir_seen), (vis_small, vis_seen) = (
+        overview_of(image, valid, step) for image, valid in ((ir, ir_valid), (vis, vis_valid))
+    )
     scene = survey_scene(
-        model, ir, vis, window=window, pair_id=pair_id, seed=seed, reading=reading,
-        precision=precision, ir_valid=ir_valid, vis_valid=vis_valid,
+        model, ir_small, vis_small, read, height=height, width=width, window=window, reading=reading,
+        ir_valid=ir_seen, vis_valid=vis_seen, **how,
     )  # fmt: skip
+    return _fuse_parts(model, scene, read, output_dtype, how)
+
+
+def _fuse_parts(
+    model: DMNet,
+    scene: SceneSurvey,
+    read: Callable[[SceneReading, Window], PreparedPair],
+    output_dtype: str,
+    how: dict[str, Any],
+) -> NDArray[np.generic]:
+    """Return a scene in memory, fused window by window."""
     bands = () if scene.reading.colour == "none" else (3,)
-    out = np.empty((height, width, *bands), output_dtype)
-    for part in scene_windows(model.config, height, width, window):
-        pair = _prepared(ir, vis, scene.reading, part, ir_valid, vis_valid)
-        luminance = fuse_window(
-            model, pair.ir, pair.vis, part, scene.statistics,
-            pair_id=pair_id, seed=seed, precision=precision,
-        )  # fmt: skip
+    out = np.empty((scene.height, scene.width, *bands), output_dtype)
+    for part in scene_windows(model.config, scene.height, scene.width, scene.window):
         core = part.rows.first, part.rows.last, part.columns.first, part.columns.last
-        out[core[0] : core[1], core[2] : core[3]] = finish(luminance, core_pair(pair, part), output_dtype)
+        out[core[0] : core[1], core[2] : core[3]], _ = fuse_part(
+            model, read(scene.reading, part), part, scene.statistics, output_dtype=output_dtype, **how
+        )
     return out
-
-
-def core_pair(pair: PreparedPair, window: Window) -> PreparedPair:
-    """Return the core of a window's pair, without the halo, as `dmnet_core.inference.finish` takes it."""
-    return pair.cropped(*(
-        slice(span.first - span.start, span.last - span.start) for span in (window.rows, window.columns)
-    ))
 
 
 def _prepared(

@@ -14,11 +14,11 @@ import sys
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urljoin
 
 from cluster.archive.name_reader import as_text
+from cluster.archive.stac_item import as_moment
 from cluster.storage import urls
 from cluster.storage.ranges import RangeFile
 from cluster.storage.s3 import filesystem
@@ -302,13 +302,11 @@ def _text(value: Any) -> str:
 
 
 def _moment(value: Any) -> str | None:
-    """Return a time, as text or as a table holds it, in one spelling: UTC, with a Z at its end."""
-    if isinstance(value, str):
-        try:
-            value = datetime.fromisoformat(value)
-        except ValueError:
-            return _text(value) or None
-    if not isinstance(value, datetime):
-        return None
-    aware = value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
-    return aware.replace(tzinfo=None).isoformat() + "Z"
+    """Return a time, as text or as a table holds it, in one spelling: UTC, with a Z at its end.
+
+    A text that is no time stays as it is.
+    """
+    moment = as_moment(value)
+    if moment is None:
+        return _text(value) or None
+    return moment.replace(tzinfo=None).isoformat() + "Z"

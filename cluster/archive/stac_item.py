@@ -72,47 +72,49 @@ def stac_item(
     """
     try:
         import pystac
-        from pystac.extensions.projection import ProjectionExtension
     except ImportError as error:
         raise PackagesMissing(error) from error
 
     geometry, bbox = footprint(crs, transform, height, width)
     taken = as_moment(moment)
-    measured = {**metrics, "valid_share": valid_share}
+    properties = {
+        "created": pystac.utils.datetime_to_str(fused_at),
+        "dmnet:datetime_is": "acquired" if taken else "fused",
+        **{"dmnet:fingerprint": fingerprint, "dmnet:zarr_path": zarr_path},
+        **_numbers({**metrics, "valid_share": valid_share}),
+    }
+    item = pystac.Item(pair_id, geometry, bbox, taken or fused_at, properties)
+    _place(item, crs, transform, height, width)
+    item.add_asset(ASSET, _asset(urls.join_url(store_url, zarr_path), num_bands, dtype))
+    for title, url in (("Infrared image", ir_url), ("Visible image", vis_url)):
+        item.add_link(pystac.Link("derived_from", urls.redact_url(url), title=title))
+    return item.to_dict(include_self_link=False)
+
+
+def _place(item: Any, crs: str, transform: Sequence[float], height: int, width: int) -> None:
+    """Give an item the properties of STAC's projection extension."""
+    from pystac.extensions.projection import ProjectionExtension
+
     is_code = crs.startswith("EPSG:")
-    item = pystac.Item(
-        id=pair_id,
-        geometry=geometry,
-        bbox=bbox,
-        datetime=taken or fused_at,
-        properties={
-            "created": pystac.utils.datetime_to_str(fused_at),
-            "dmnet:datetime_is": "acquired" if taken else "fused",
-            "dmnet:fingerprint": fingerprint,
-            "dmnet:zarr_path": zarr_path,
-            **{f"dmnet:{name}": _number(value) for name, value in measured.items()},
-        },
-    )
     ProjectionExtension.ext(item, add_if_missing=True).apply(
         code=crs if is_code else None,
         wkt2=None if is_code else _wkt2(crs),
         shape=[height, width],
         transform=[float(number) for number in transform],
     )
+
+
+def _asset(url: str, num_bands: int, dtype: str) -> Any:
+    import pystac
+
     names = ("red", "green", "blue") if num_bands == 3 else ("grey",)
-    item.add_asset(
-        ASSET,
-        pystac.Asset(
-            href=urls.redact_url(urls.join_url(store_url, zarr_path)),
-            title="Infrared and visible image, fused",
-            media_type=pystac.MediaType.ZARR,
-            roles=["data"],
-            extra_fields={"data_type": dtype, "bands": [{"name": name} for name in names]},
-        ),
+    return pystac.Asset(
+        href=urls.redact_url(url),
+        title="Infrared and visible image, fused",
+        media_type=pystac.MediaType.ZARR,
+        roles=["data"],
+        extra_fields={"data_type": dtype, "bands": [{"name": name} for name in names]},
     )
-    for title, url in (("Infrared image", ir_url), ("Visible image", vis_url)):
-        item.add_link(pystac.Link("derived_from", urls.redact_url(url), title=title))
-    return item.to_dict(include_self_link=False)
 
 
 def footprint(
@@ -211,6 +213,9 @@ def _wkt2(wkt: str) -> str:
     return str(CRS.from_wkt(wkt).to_wkt(version="WKT2_2019"))
 
 
-def _number(value: float | None) -> float | None:
-    """Return a number as JSON has it, which knows neither NaN nor infinity."""
-    return None if value is None or not math.isfinite(value) else float(value)
+def _numbers(measured: Mapping[str, float | None]) -> dict[str, float | None]:
+    """Return numbers as properties in JSON, which knows neither NaN nor infinity."""
+    return {
+        f"dmnet:{name}": None if value is None or not math.isfinite(value) else float(value)
+        for name, value in measured.items()
+    }

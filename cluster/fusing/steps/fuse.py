@@ -24,12 +24,13 @@ from cluster.fusing.steps.rows import (
     unpack_image,
     unpack_mask,
 )
-from cluster.fusing.steps.survey import fuse_part, load_survey, survey_id, survey_scene
+from cluster.fusing.steps.survey import load_survey, prepare_row, survey_id, survey_scene
 from cluster.storage import objects, urls
 from dmnet_core.checkpoint import load_checkpoint
 from dmnet_core.inference import finish, fuse_and_score
 from dmnet_core.metrics import METRICS
 from dmnet_core.prepare import PreparedPair, Reading, prepare_pair
+from dmnet_core.scene import fuse_part
 
 Batch = dict[str, Any]
 
@@ -173,9 +174,11 @@ class FuseWindows:
 
     def _fuse_part(self, row: Row) -> Row:
         url = survey_url(self.statistics_url, row["zarr_path"])
+        found = load_survey(url, survey_id(row))
+        pair, window = prepare_row(row, found, self.opening.halo)
         pixels, valid = fuse_part(
-            self.model, row, load_survey(url, survey_id(row)), halo=self.opening.halo,
-            output_dtype=self.output_dtype, seed=self.seed, precision=self.precision,
+            self.model, pair, window, found.statistics, output_dtype=self.output_dtype,
+            pair_id=str(row["pair_id"]), seed=self.seed, precision=self.precision,
         )  # fmt: skip
         return _unscored(pixels, valid) | {
             "height": pixels.shape[0],
