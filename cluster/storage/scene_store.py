@@ -24,6 +24,7 @@ from cluster.storage.array_objects import encode_chunk, put_all, read_array
 from cluster.storage.pair_files import FUSED, IMAGE_CHUNK, LAYOUT, OVERVIEWS, VALID
 from cluster.storage.scene_layout import SceneLayout
 from cluster.storage.scene_metadata import image_metadata, scene_objects
+from dmnet_core.reading import overview_of
 
 __all__ = [
     "SceneLayout",
@@ -193,24 +194,7 @@ def _halved(
     pixels: NDArray[np.generic], valid: NDArray[np.bool_]
 ) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
     """Return (H / 2, W / 2[, bands]) and (H / 2, W / 2), both sides rounded up."""
-    height, width = valid.shape
-    odd = ((0, height % 2), (0, width % 2))
-    flags = np.pad(valid, odd)
-    values = np.pad(pixels, (*odd, (0, 0))[: pixels.ndim])
-    first = values[::2, ::2]
-    total = np.zeros(first.shape, np.float64)
-    count = np.zeros(flags[::2, ::2].shape, np.uint8)
-    for y in (0, 1):
-        for x in (0, 1):
-            counts = flags[y::2, x::2]
-            count += counts
-            total += np.where(_like(counts, first), values[y::2, x::2], 0)
-    mean = total / _like(np.maximum(count, 1), first)
-    if np.issubdtype(pixels.dtype, np.integer):
-        mean = np.rint(mean)
-    has_data = count > 0
-    return np.where(_like(has_data, first), mean.astype(pixels.dtype), first), has_data
-
-
-def _like(mask: NDArray[Any], pixels: NDArray[np.generic]) -> NDArray[Any]:
-    return mask if pixels.ndim == 2 else mask[..., None]
+    mean, seen = overview_of(pixels, valid, 2)
+    if seen is None:
+        return mean, np.ones(mean.shape[:2], np.bool_)
+    return np.where(seen if pixels.ndim == 2 else seen[..., None], mean, pixels[::2, ::2]), seen

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cluster.archive.sources.image import Mask, Pixels, SourceImage
+from dmnet_core.prepare import finite_pixels
+from dmnet_core.reading import overview_of
 
 STRIP_PIXELS = 1 << 22
 """Most pixels that are read at once to make a reduced image, where whole rows are read."""
@@ -194,31 +196,16 @@ def shrink(image: SourceImage, step: int) -> SourceImage:
     """
     if step == 1:
         return image
-    has_data = data_of(image)
-    weight = has_data if image.pixels.ndim == 2 else has_data[..., None]
-    total = _block_sums(np.where(weight, image.pixels, 0).astype(np.float64), step)
-    count = _block_sums(has_data.astype(np.float64), step)
-    mean = total / np.maximum(count if total.ndim == 2 else count[..., None], 1)
-    valid = count > 0
-    return SourceImage(as_dtype(mean, image.pixels.dtype), None if valid.all() else valid, image.note)
+    pixels, valid = overview_of(image.pixels, image.valid, step)
+    return SourceImage(pixels, valid, image.note)
 
 
 def data_of(image: SourceImage) -> Mask:
     """Return which pixels of an image have data, (H, W): those of the mask that are finite numbers."""
-    shape = image.pixels.shape[:2]
-    has_data = np.ones(shape, np.bool_) if image.valid is None else image.valid
-    if image.pixels.dtype.kind != "f":
-        return has_data
-    return has_data & np.isfinite(image.pixels).reshape(*shape, -1).all(axis=2)
+    valid = finite_pixels(image.pixels, image.valid)
+    return np.ones(image.pixels.shape[:2], np.bool_) if valid is None else valid
 
 
 def as_dtype(values: Pixels, dtype: np.dtype[np.generic]) -> Pixels:
     """Return numbers as the type of an image; those of an integer type are rounded."""
     return values.astype(dtype) if dtype.kind == "f" else np.rint(values).astype(dtype)
-
-
-def _block_sums(values: Pixels, step: int) -> Pixels:
-    height, width = values.shape[:2]
-    rows: Pixels = np.add.reduceat(values, np.arange(0, height, step), axis=0)
-    sums: Pixels = np.add.reduceat(rows, np.arange(0, width, step), axis=1)
-    return sums
