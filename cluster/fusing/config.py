@@ -9,6 +9,7 @@ from cluster.archive.config import RANGE_POLICIES, RESAMPLE_HELP, bands_option
 from cluster.text.options import check_index_name, check_options, option
 
 if TYPE_CHECKING:
+    from cluster.fusing.steps.read import Opening
     from dmnet_core.prepare import Reading
 
 
@@ -167,6 +168,18 @@ class FuseConfig:
         from dmnet_core.prepare import Reading  # takes NumPy: not before the options are parsed
 
         return Reading(self.ir_range, self.vis_range, self.colour)
+
+    def opening(self, halo: int = 0) -> Opening:
+        """Return how pairs are opened, and cut into windows that are fused with a halo, in pixels."""
+        from cluster.fusing.steps.read import Opening  # not before the options are parsed
+
+        return Opening(
+            max_pixels=self.max_pixels,
+            window=self.window,
+            halo=halo,
+            temperatures=self.temperatures,
+            resample=self.resample,
+        )
 
     @property
     def on_cuda(self) -> bool:

@@ -12,7 +12,6 @@ from cluster.archive.pair import open_pair
 from cluster.archive.pair_index import READ
 from cluster.archive.reasons import BadPair
 from cluster.fusing.config import FuseConfig
-from cluster.fusing.steps.read import Opening
 from cluster.storage.tables import Database
 from cluster.text import units
 from dmnet_core.inference import fuse_maps, memory_bytes
@@ -48,13 +47,10 @@ def estimate(database: Database, config: FuseConfig, model: DMNet) -> Estimate |
         "order by hash(pair_id) limit $most",
         most=NUM_LOOKED_AT,
     ).to_dict("records")
-    opening = Opening(
-        max_pixels=config.max_pixels, window=config.window, halo=0, temperatures=config.temperatures,
-        resample=config.resample,
-    )  # fmt: skip
+    options = config.opening().options
     sizes = []
     for row in rows:
-        with suppress(BadPair), open_pair(row, **opening.options) as pair:
+        with suppress(BadPair), open_pair(row, **options) as pair:
             sizes.append((pair.grid.height, pair.grid.width))
     if not sizes:
         return None

@@ -43,21 +43,14 @@ def write_preview(database: Database, output: Output, config: FuseConfig) -> Non
     picture = make_preview(
         pairs,
         output.store,
-        max_pixels=config.max_pixels,
-        temperatures=config.temperatures,
-        resample=config.resample,
+        **config.opening().options,
     )
     if picture is not None:
         objects.put_bytes(output.preview, picture)
 
 
 def make_preview(
-    pairs: pd.DataFrame,
-    store_url: str,
-    *,
-    max_pixels: int,
-    temperatures: bool = False,
-    resample: bool = False,
+    pairs: pd.DataFrame, store_url: str, *, max_pixels: int, **options: Any
 ) -> bytes | None:
     """Return a PNG of IR | VIS | fused of pairs, None where there is none.
 
@@ -65,17 +58,13 @@ def make_preview(
         pairs: zarr_path, the columns READ of the pair index, and the columns RANGES of the ledger.
         store_url: URL of the store of fused arrays.
         max_pixels: as in `open_pair`.
-        temperatures: as in `open_pair`.
-        resample: as in `open_pair`.
+        options: further ones of `open_pair`.
     """
     strips = []
-    options: dict[str, Any] = {
-        "max_pixels": max_pixels, "temperatures": temperatures, "resample": resample,
-    }  # fmt: skip
     for _, row in pairs.iterrows():
         fused_url = urls.join_url(store_url, row["zarr_path"])
         try:
-            with open_pair(row, **options) as pair:
+            with open_pair(row, max_pixels=max_pixels, **options) as pair:
                 ir, vis = pair.overview(MAX_SIDE)
             with open_source(fused_url, max_pixels=max_pixels) as source:
                 fused = source.overview(MAX_SIDE)

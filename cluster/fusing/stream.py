@@ -20,7 +20,7 @@ from cluster.fusing.plan import SEED, Fingerprint
 from cluster.fusing.shared_attempts import SharedAttempts
 from cluster.fusing.steps.compare import compare_bytes
 from cluster.fusing.steps.fuse import FuseWindows
-from cluster.fusing.steps.read import Opening, read_window
+from cluster.fusing.steps.read import read_window
 from cluster.fusing.steps.score import finish_scene, score_window
 from cluster.fusing.steps.write import write_window
 from cluster.runtime.datasets import actor_claim, batches_of, dataset_of
@@ -45,6 +45,8 @@ TASKS: dict[str, Any] = {
     "fallback_strategy": ANY_NODE,
 }
 """Ray's options of the tasks that read and write."""
+COMPUTING = TASKS | {"num_cpus": 1}
+"""Ray's options of the tasks that score and finish."""
 
 
 def actor_cpus(config: FuseConfig) -> int:
@@ -92,13 +94,7 @@ class Stages:
         self.fingerprint = fingerprint
         self.cluster_cpus = cluster_cpus
         self.attempts = SharedAttempts()
-        self.opening = Opening(
-            max_pixels=config.max_pixels,
-            window=config.window,
-            halo=halo,
-            temperatures=config.temperatures,
-            resample=config.resample,
-        )
+        self.opening = config.opening(halo)
 
     def fused(self, query: str) -> Generator[list[Row], None, None]:
         """Send pairs or windows through the three steps; yield ledger rows as they come.
@@ -131,13 +127,10 @@ class Stages:
 
     def _mapped(self, query: str, step: Any) -> Generator[list[Row], None, None]:
         with self._dataset(query, 1, None) as rows:
-            yield from batches_of(
-                rows.map(step, fn_kwargs=self._write_options(), **(TASKS | {"num_cpus": 1}))
-            )
+            yield from batches_of(rows.map(step, fn_kwargs=self._write_options(), **COMPUTING))
 
     def _dataset(self, query: str, least_per_block: int, num_workers: int | None) -> Any:
         columns = ", ".join(f"p.{name}" for name in (*SOURCE, *URLS))
-        options = TASKS if num_workers else TASKS | {"num_cpus": 1}
         return dataset_of(
             self.database,
             f"select {columns}, q.* exclude (__row) from ({query}) q join pairs p using (__row) "
@@ -145,7 +138,7 @@ class Stages:
             self.output.todo(self.run_id),
             least_per_block=least_per_block,
             num_workers=num_workers,
-            **options,
+            **(TASKS if num_workers else COMPUTING),
         )
 
     def _read_options(self) -> dict[str, Any]:

@@ -8,11 +8,11 @@ from typing import Any
 
 from cluster.archive.pair import OpenPair, open_pair
 from cluster.archive.reasons import BadImage, BadPair
-from cluster.archive.sources.source import Window
+from cluster.archive.sources.source import Window as Part
 from cluster.fusing.steps.attempts import MAX_ATTEMPTS, AttemptCounts, Attempts
 from cluster.fusing.steps.rows import FRAME, SCENE, WINDOW, Row, crashed, pack_image, pack_place
 from cluster.storage import fused_store
-from dmnet_core.window import count_windows, is_scene, window_at
+from dmnet_core.window import Window, count_windows, is_scene, window_at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +103,12 @@ def check_version(pair: OpenPair, row: Row) -> None:
         raise BadPair("", BadImage("failed", detail), pair.num_bytes)
 
 
+def part_of(window: Window) -> Part:
+    """Return the pixels to read of a window, with its halo."""
+    rows, columns = window.rows, window.columns
+    return Part(rows.start, columns.start, rows.stop - rows.start, columns.stop - columns.start)
+
+
 def _nothing() -> Row:
     """Return the columns of a pair without pixels."""
     images = ("ir", "vis", "ir_valid", "vis_valid")
@@ -122,10 +128,8 @@ def _read(row: Row, pair: OpenPair, opening: Opening) -> Row:
     height, width = pair.grid.height, pair.grid.width
     if row["window"] > 0:
         check_version(pair, row)
-        span = window_at(height, width, opening.window, opening.halo, row["window"] - 1)
-        rows, columns = span.rows, span.columns
-        part = Window(rows.start, columns.start, rows.stop - rows.start, columns.stop - columns.start)
-        images = pair.read(part)
+        window = window_at(height, width, opening.window, opening.halo, row["window"] - 1)
+        images = pair.read(part_of(window))
         found |= {"task": WINDOW, "num_windows": row["num_windows"]}
     elif is_scene(height, width, opening.window):
         number = count_windows(height, width, opening.window)

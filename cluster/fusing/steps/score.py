@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ import torch
 from cluster.archive.pair import open_pair
 from cluster.archive.reasons import BadImage, explain
 from cluster.fusing.steps.attempts import MAX_ATTEMPTS, AttemptCounts, Attempts
-from cluster.fusing.steps.read import Opening, check_version
+from cluster.fusing.steps.read import Opening, check_version, part_of
 from cluster.fusing.steps.rows import (
     NO_PLACE,
     RANGES,
@@ -28,11 +29,7 @@ from cluster.fusing.steps.rows import (
     sums_url,
     survey_url,
 )
-from cluster.fusing.steps.survey import (
-    load_survey,
-    read_part,
-    survey_id,
-)
+from cluster.fusing.steps.survey import load_survey, read_part, survey_id
 from cluster.fusing.steps.write import attributes_of, layout_of
 from cluster.storage import fused_store, objects, scene_store, urls
 from dmnet_core.inference import fused_luminance
@@ -46,6 +43,8 @@ from dmnet_core.metrics import (
     unpack_statistics,
 )
 from dmnet_core.window import window_at
+
+T = TypeVar("T")
 
 
 def score_window(
@@ -64,23 +63,16 @@ def score_window(
     Out: the row with status scored, or rejected with reason and detail.
     """
     start = time.perf_counter()
-    attempts = attempts or AttemptCounts()
     key = f"score {row['pair_id']} {row['window']}"
-    reason, detail, num_bytes = "", "", 0
-    if attempts.begin([key])[0] >= MAX_ATTEMPTS:
-        reason, detail = "crashed", crashed("scored")
-    else:
-        try:
-            num_bytes = _put_sums(row, opening, store_url, statistics_url)
-        except Exception as error:  # stores and decoders raise errors of their own
-            reason, detail = explain(error)
-    attempts.end([key])
+    num_bytes, reason, detail = _attempted(
+        attempts, key, "scored", lambda: _put_sums(row, opening, store_url, statistics_url)
+    )
     window = window_at(row["scene_height"], row["scene_width"], opening.window, 0, row["window"] - 1)
     return _result(row, reason, detail, fingerprint, start) | {
         "status": "rejected" if reason else "scored",
         "height": window.rows.last - window.rows.first,
         "width": window.columns.last - window.columns.first,
-        "written_bytes": row["written_bytes"] + num_bytes,
+        "written_bytes": row["written_bytes"] + (num_bytes or 0),
     }
 
 
@@ -102,28 +94,48 @@ def finish_scene(
     Out: the row with status fused and the metrics, or rejected.
     """
     start = time.perf_counter()
-    attempts = attempts or AttemptCounts()
-    key = f"finish {row['pair_id']}"
+    found: Row | None = None
     reason, detail = row["reason"], row["detail"]
-    found: Row = {}
-    if not reason and attempts.begin([key])[0] >= MAX_ATTEMPTS:
-        reason, detail = "crashed", crashed("finished")
     if not reason:
-        try:
-            found = _finish(row, opening, store_url, statistics_url, fingerprint)
-        except Exception as error:
-            reason, detail = explain(error)
+        found, reason, detail = _attempted(
+            attempts, f"finish {row['pair_id']}", "finished",
+            lambda: _finish(row, opening, store_url, statistics_url, fingerprint),
+        )  # fmt: skip
     if reason:
         try:
             fused_store.delete_fused(store_url, row["zarr_path"])
             delete_sums(statistics_url, row["zarr_path"])
         except Exception as error:
             detail = f"{detail}; old pixels stay: {explain(error)[1]}"
-    attempts.end([key])
     done = _result(row, reason, detail, fingerprint, start)
     size = (0, 0, 0) if reason else (row["scene_height"], row["scene_width"], row["bands"])
     sizes = dict(zip(("height", "width", "bands"), size, strict=True))
-    return done | sizes | found | {"window": 0, "status": "rejected" if reason else "fused"}
+    return done | sizes | (found or {}) | {"window": 0, "status": "rejected" if reason else "fused"}
+
+
+def _attempted(
+    attempts: Attempts | None, key: str, doing: str, work: Callable[[], T]
+) -> tuple[T | None, str, str]:
+    """Return what some work gives, or None with the reason and the detail of its failure.
+
+    Args:
+        attempts: counter of the attempts at it; None counts in this process only.
+        key: names the work for the counter.
+        doing: what the pair was while the work went on, for the message of `crashed`.
+        work: to be done, unless it ended its process MAX_ATTEMPTS times.
+    """
+    attempts = attempts or AttemptCounts()
+    done: T | None = None
+    reason, detail = "", ""
+    if attempts.begin([key])[0] >= MAX_ATTEMPTS:
+        reason, detail = "crashed", crashed(doing)
+    else:
+        try:
+            done = work()
+        except Exception as error:  # stores and decoders raise errors of their own
+            reason, detail = explain(error)
+    attempts.end([key])
+    return done, reason, detail
 
 
 def _put_sums(row: Row, opening: Opening, store_url: str, statistics_url: str) -> int:
@@ -132,12 +144,10 @@ def _put_sums(row: Row, opening: Opening, store_url: str, statistics_url: str) -
     with open_pair(row, **opening.options) as pair:
         check_version(pair, row)
         part = read_part(pair, found.reading, window)
-    rows, columns = window.rows, window.columns
     try:
         pixels, _ = scene_store.read_scene_window(
-            store_url, row["zarr_path"], layout_of(row, opening.window), rows.start, columns.start,
-            rows.stop - rows.start, columns.stop - columns.start,
-        )  # fmt: skip
+            store_url, row["zarr_path"], layout_of(row, opening.window), *part_of(window)
+        )
     except FileNotFoundError as error:
         detail = "a stored window is gone, expected what this job put: run the same command again"
         raise BadImage("failed", detail) from error

@@ -7,8 +7,7 @@ from functools import lru_cache, partial
 from cluster.archive.pair import OpenPair, open_pair
 from cluster.archive.reasons import BadImage
 from cluster.archive.sources.image import SourceImage
-from cluster.archive.sources.source import Window as Part
-from cluster.fusing.steps.read import Opening, check_version
+from cluster.fusing.steps.read import Opening, check_version, part_of
 from cluster.fusing.steps.rows import Row, unpack_image, unpack_mask
 from cluster.storage import objects
 from cluster.storage.urls import redact_url
@@ -88,9 +87,7 @@ def prepare_row(row: Row, found: SceneSurvey, halo: int) -> tuple[PreparedPair, 
 
 def read_part(pair: OpenPair, reading: SceneReading, window: Window) -> PreparedPair:
     """Return a window of a scene, with its halo, as the network takes it; errors of `OpenPair.read`."""
-    rows, columns = window.rows, window.columns
-    part = Part(rows.start, columns.start, rows.stop - rows.start, columns.stop - columns.start)
-    images = pair.read(part)
+    images = pair.read(part_of(window))
     return _prepared(reading, images.ir, images.vis, window)
 
 

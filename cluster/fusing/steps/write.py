@@ -54,8 +54,8 @@ def write_window(
 
     Returns:
         The row without pixels, plus status fused, surveyed or rejected, written_bytes, write_s, seconds
-        (of all three steps), fingerprint; crs and transform are as the ledger has them. The only step
-        that writes. Each object is written in one request, so the step may run twice.
+        (of all three steps), fingerprint; crs and transform are as the ledger has them. Each object is
+        written in one request, so the step may run twice.
     """
     start = time.perf_counter()
     reason, detail, written = row["reason"], row["detail"], 0
