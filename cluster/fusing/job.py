@@ -39,6 +39,7 @@ from cluster.text.plain_text import one_line
 from cluster.text.run_log import RunLog
 from dmnet_core import __version__
 from dmnet_core.checkpoint import Checkpoint, load_checkpoint
+from dmnet_core.scene import check_window
 from dmnet_core.survey import halo_of
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ CONFIRMED_AT_ONCE = 10_000
 LOOKED_AT = 8
 """Number of infrared JPEGs that are read before a run to see whether they are radiometric."""
 REJECTED_FIELDS = ("pair_id", "reason", "detail")
+FUSING = ("pairs", "windows")
+"""Stages of a run in which pixels are fused."""
 NEW_PAIRS = 'select __row, 0::bigint as "window" from todo anti join surveyed using (__row)'
 """Query for the pairs that no run has looked at with the present settings."""
 Steps = Callable[[str], Generator[list[dict[str, Any]], None, None]]
@@ -121,6 +124,7 @@ class _Run:
         self.database = database
         self.output = Output(config.output_url)
         self.checkpoint = _load_checkpoint(config)
+        check_window(self.checkpoint.model.config, config.window)
         self.fingerprint = make_fingerprint(self.checkpoint, config)
         self.ledger = Ledger(self.output.ledger, log.run_id)
         self.has_new_pixels = False
@@ -271,7 +275,7 @@ class _Run:
         if not number:
             return
         progress = report.Progress(number, name, self.log)
-        shown.begin(number)
+        shown.begin(number, fuses=name in FUSING)
         with closing(steps(query)) as batches:
             try:
                 for rows in batches:

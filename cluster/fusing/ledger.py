@@ -62,6 +62,7 @@ COLUMNS = {
     "dtype": "str",
     "num_windows": "int64",
     "source_version": "str",
+    "survey_digest": "str",
     "valid_share": "float64",
     "source_note": "str",
     **dict.fromkeys(RANGES, "float64"),

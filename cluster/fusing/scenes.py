@@ -13,7 +13,8 @@ from cluster.fusing.steps.rows import RANGES
 from cluster.storage.tables import Database
 
 SURVEYED = (
-    "zarr_path", "bands", "dtype", "num_windows", "grid", "source_version", "source_note", *RANGES,
+    "zarr_path", "bands", "dtype", "num_windows", "grid", "source_version", "survey_digest",
+    "source_note", *RANGES,
 )  # fmt: skip
 """Columns of a survey's row that the rows of the scene's windows have too; `scene_height` and
 `scene_width`, which they have beside their own height and width, are those of the scene."""

@@ -53,31 +53,39 @@ class RunMetrics:
         self.ledger_lag = gauge(
             "dmnet_ledger_lag_seconds", "Age of the oldest finished window that the ledger lacks."
         )
+        self.fuses = True
         self.num_left = 0
         self.num_actors = num_actors
         self.busy_s = 0.0
         self.since = time.monotonic()
 
-    def begin(self, num_windows: int) -> None:
-        """Begin a stage of the run, with the number of windows that it will do."""
+    def begin(self, num_windows: int, *, fuses: bool) -> None:
+        """Begin a stage of the run.
+
+        Args:
+            num_windows: number of windows, or scenes, that it will do.
+            fuses: whether it fuses them. The rows of a later stage bear the bytes of those before it too,
+                and are no further fused windows.
+        """
+        self.fuses = fuses
         self.num_left = num_windows
         self.left.set(num_windows)
 
     def add(self, rows: list[Row], ledger_lag_s: float) -> None:
-        """Count rows of `write_window`.
+        """Count rows for the ledger.
 
         Args:
             rows: with status, reason, read_bytes, written_bytes, read_s, fuse_s and write_s.
             ledger_lag_s: seconds since the oldest row that is not yet put came.
         """
         for row in rows:
-            if row["status"] == "fused":
+            if row["status"] == "fused" and self.fuses:
                 self.fused.inc()
             elif row["status"] == "rejected":
                 self.rejected.inc(tags={"reason": row["reason"]})
         # A counter takes no increment of nothing.
         for counter, name in ((self.read_bytes, "read_bytes"), (self.written_bytes, "written_bytes")):
-            if num_bytes := sum(row[name] for row in rows):
+            if num_bytes := sum(row[name] for row in rows if self.fuses):
                 counter.inc(num_bytes)
         for step in STEPS:
             if seconds := sum(row[f"{step}_s"] for row in rows):

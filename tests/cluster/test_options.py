@@ -321,3 +321,13 @@ def test_a_recorded_config_holds_no_secret_of_any_url():
     assert "hunter2" not in str(shown)
     assert shown["index_url"] == "s3://b/i.csv" and shown["fused_urls"] == [["ours", "https://host/f"]]
     assert shown.keys() == EvaluateConfig.__dataclass_fields__.keys()
+
+
+def test_windows_that_the_network_cannot_take_are_refused_before_anything_is_written(tmp_path):
+    from cluster.fusing.job import fuse_archive
+
+    output = tmp_path / "out"
+    config = FuseConfig(ir_url="a", vis_url="b", output_url=str(output), window=100)
+    with pytest.raises(ValueError, match="the window is 100 pixels, expected a multiple of"):
+        fuse_archive(config)
+    assert not output.exists()

@@ -342,3 +342,10 @@ def test_the_statistics_of_a_scene_are_no_other_pairs_and_go_with_it(tmp_path):
 def test_a_survey_that_is_gone_is_named(tmp_path):
     with pytest.raises(BadImage, match="survey '.*a.safetensors' is gone.*run the same command again"):
         load_survey(survey_url(str(tmp_path), "a"), "1.000")
+
+
+def test_a_survey_that_is_not_the_one_of_the_ledger_is_named(tmp_path):
+    url = survey_url(str(tmp_path), "a")
+    objects.put_bytes(url, b"that of another scene")
+    with pytest.raises(BadImage, match="survey '.*a.safetensors' is not the one that this job put there"):
+        load_survey(url, digest_of(b"that of this scene"))

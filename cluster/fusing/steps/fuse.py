@@ -24,7 +24,7 @@ from cluster.fusing.steps.rows import (
     unpack_image,
     unpack_mask,
 )
-from cluster.fusing.steps.survey import load_survey, prepare_row, survey_id, survey_scene
+from cluster.fusing.steps.survey import load_survey, prepare_row, survey_scene
 from cluster.storage import objects, urls
 from dmnet_core.checkpoint import load_checkpoint
 from dmnet_core.inference import finish, fuse_and_score
@@ -174,7 +174,7 @@ class FuseWindows:
 
     def _fuse_part(self, row: Row) -> Row:
         url = survey_url(self.statistics_url, row["zarr_path"])
-        found = load_survey(url, survey_id(row))
+        found = load_survey(url, row["survey_digest"])
         pair, window = prepare_row(row, found, self.opening.halo)
         pixels, valid = fuse_part(
             self.model, pair, window, found.statistics, output_dtype=self.output_dtype,

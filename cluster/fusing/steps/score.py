@@ -140,7 +140,7 @@ def _attempted(
 
 def _put_sums(row: Row, opening: Opening, store_url: str, statistics_url: str) -> int:
     window = window_at(row["scene_height"], row["scene_width"], opening.window, HALO, row["window"] - 1)
-    found = load_survey(survey_url(statistics_url, row["zarr_path"]), survey_id(row))
+    found = load_survey(survey_url(statistics_url, row["zarr_path"]), row["survey_digest"])
     with open_pair(row, **opening.options) as pair:
         check_version(pair, row)
         part = read_part(pair, found.reading, window)

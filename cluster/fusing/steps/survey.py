@@ -7,6 +7,7 @@ from functools import lru_cache, partial
 from cluster.archive.pair import OpenPair, open_pair
 from cluster.archive.reasons import BadImage
 from cluster.archive.sources.image import SourceImage
+from cluster.archive.sources.source import digest_of
 from cluster.fusing.steps.read import Opening, check_version, part_of
 from cluster.fusing.steps.rows import Row, unpack_image, unpack_mask
 from cluster.storage import objects
@@ -25,21 +26,32 @@ def survey_id(row: Row) -> str:
 
 
 @lru_cache(maxsize=2)
-def load_survey(url: str, survey_id: str) -> SceneSurvey:
+def load_survey(url: str, digest: str) -> SceneSurvey:
     """Return the survey of a scene; the last ones are kept for the next windows.
 
+    Args:
+        url: of the survey.
+        digest: of its bytes when it was put, as the ledger holds it.
+
     Raises:
-        BadImage: it is gone.
+        BadImage: it is gone, or another one is there.
         StorageError, ValueError: it can't be read.
     """
     try:
-        return SceneSurvey.from_bytes(objects.read_bytes(url))
+        data = objects.read_bytes(url)
     except FileNotFoundError as error:
         raise BadImage(
             "failed",
             f"the scene's survey {redact_url(url)!r} is gone, expected what this job put there: run the "
             "same command again, which surveys the scene again",
         ) from error
+    if digest_of(data) != digest:
+        raise BadImage(
+            "failed",
+            f"the scene's survey {redact_url(url)!r} is not the one that this job put there, expected "
+            "that: run the same command again, which surveys the scene again",
+        )
+    return SceneSurvey.from_bytes(data)
 
 
 def survey_scene(

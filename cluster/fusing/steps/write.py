@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from cluster.archive.reasons import explain
+from cluster.archive.sources.source import digest_of
 from cluster.fusing.steps.attempts import MAX_ATTEMPTS, AttemptCounts, Attempts
 from cluster.fusing.steps.read import Opening
 from cluster.fusing.steps.rows import (
@@ -54,8 +55,9 @@ def write_window(
 
     Returns:
         The row without pixels, plus status fused, surveyed or rejected, written_bytes, write_s, seconds
-        (of all three steps), fingerprint; crs and transform are as the ledger has them. Each object is
-        written in one request, so the step may run twice.
+        (of all three steps), fingerprint, and survey_digest of a scene and of its windows; crs and
+        transform are as the ledger has them. Each object is written in one request, so the step may run
+        twice.
     """
     start = time.perf_counter()
     reason, detail, written = row["reason"], row["detail"], 0
@@ -87,6 +89,7 @@ def write_window(
         "write_s": write_s,
         "seconds": row["read_s"] + row["fuse_s"] + write_s,
         "fingerprint": fingerprint,
+        "survey_digest": digest_of(row["survey"]) if row["survey"] else row.get("survey_digest", ""),
     }
 
 
