@@ -19,7 +19,10 @@ from safetensors.torch import save as save_tensors
 from dmnet_core.allocator import keep_memory
 from dmnet_core.model import DMNet, DMNetConfig
 
-SHIPPED_WEIGHTS = Path(__file__).parent / "weights" / "compact.safetensors"
+SHIPPED_WEIGHTS = {
+    preset: Path(__file__).parent / "weights" / f"{preset}.safetensors" for preset in ("compact", "fast")
+}
+"""Files of the weights that come with the package, by the preset of their network."""
 MAX_HEADER_BYTES = 16 * 2**20
 MAX_DETAIL = 300
 """Longest part of an error message that may quote a file, in characters."""
@@ -29,7 +32,7 @@ LARGEST = {
     "dim": 4096, "num_heads": 4096, "num_dtb_layers": 64, "num_dib_layers": 64,
     "num_decoder_layers": 64, "ffn_expansion": 64, "unet_base": 4096, "unet_multipliers": 64,
     "unet_res_blocks": 64, "unet_groups": 4096, "dm_stride": 64, "num_noise_steps": 100_000,
-    "feature_steps": 100_000,
+    "feature_steps": 100_000, "unshuffle": 16,
 }  # fmt: skip
 """Largest value of each numeric field of a config, at least 16 times the paper's; the smallest is 1."""
 MAX_ITEMS = 16
@@ -54,15 +57,19 @@ class Checkpoint:
 
 
 def load_checkpoint(
-    source: str | Path | bytes | None = None, device: str | torch.device = "cpu"
+    source: str | Path | bytes | None = None,
+    device: str | torch.device = "cpu",
+    *,
+    preset: str = "compact",
 ) -> Checkpoint:
     """Return the network of a checkpoint.
 
     On a CPU the process keeps its memory from then on: see `dmnet_core.allocator`.
 
     Args:
-        source: a path, the bytes of a file, or None for the shipped weights.
+        source: a path, the bytes of a file, or None for the weights that come with the package.
         device: device that the network is moved to.
+        preset: which of these weights: compact or fast.
 
     Raises:
         ValueError: the bytes are no DMNet checkpoint.
@@ -71,7 +78,7 @@ def load_checkpoint(
     if isinstance(source, bytes):
         name, data = "checkpoint", source
     else:
-        path = Path(source or SHIPPED_WEIGHTS)
+        path = Path(source or SHIPPED_WEIGHTS[preset])
         name, data = f"checkpoint {str(path)!r}", path.read_bytes()
     expected = "expected a safetensors file written by jobs/train_dmnet.py"
     try:

@@ -168,7 +168,7 @@ def memory_bytes(config: DMNetConfig, num_pixels: int) -> int:
         config: size of the network.
         num_pixels: height x width of the image.
     """
-    width = config.dim + config.unet_base / config.dm_stride**2
+    width = config.dim / config.unshuffle**2 + config.unet_base / config.dm_stride**2
     return int(NUM_PEAK_MAPS * 4 * width * num_pixels)
 
 

@@ -94,9 +94,14 @@ class FuseConfig:
         "output", default="auto", choices=("auto", "ir", "vis", "none"),
     )
 
+    preset: str = option(
+        "Which of the weights that come with the package are used: compact, or fast, whose network takes "
+        "a fraction of the time.",
+        "network", default="compact", choices=("compact", "fast"),
+    )
     checkpoint_url: str | None = option(
         "Weights of the network, a .safetensors file written by train_dmnet.",
-        "network", default=None, metavar="URL", unset="the weights that come with the package",
+        "network", default=None, metavar="URL", unset="the weights of --preset",
     )
     precision: str = option(
         "Number format in which the network computes; bf16 and fp16 need a GPU.",

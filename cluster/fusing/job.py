@@ -342,14 +342,14 @@ class _Run:
 
 def _load_checkpoint(config: FuseConfig) -> Checkpoint:
     if config.checkpoint_url is None:
-        return load_checkpoint()
+        return load_checkpoint(preset=config.preset)
     name = urls.redact_url(config.checkpoint_url)
     try:
         data = objects.read_bytes(config.checkpoint_url)
     except FileNotFoundError as error:
         raise ValueError(
             f"--checkpoint {name!r} is not there, expected a .safetensors file: check the URL, or leave "
-            "it out for the shipped weights"
+            "it out for the weights of --preset"
         ) from error
     try:
         return load_checkpoint(data)

@@ -148,6 +148,7 @@ class Stages:
         config = self.config
         return {
             "checkpoint_url": config.checkpoint_url,
+            "preset": config.preset,
             "digest": self.fingerprint.fields["weights"],
             "device": "cuda" if config.on_cuda else "cpu",
             "num_threads": config.cpus_per_actor,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 import signal
 import sys
 import threading
@@ -123,6 +124,10 @@ def _sigterm_interrupts() -> Iterator[threading.Event]:
 
 
 class _Parser(argparse.ArgumentParser):
+    def convert_arg_line_to_args(self, arg_line: str) -> list[str]:
+        """Return the words of a line of an options file; # begins a comment."""
+        return shlex.split(arg_line, comments=True)
+
     def error(self, message: str) -> NoReturn:
         """End the process with exit code 2 and one line, from which secrets are taken out."""
         self.exit(WRONG_INPUT, f"{self.prog}: {one_line(message)} (--help lists every option)\n")
@@ -143,9 +148,10 @@ def make_parser(name: str, description: str, config_class: type[Any]) -> argpars
     parser = _Parser(
         prog=name,
         usage=" ".join(["%(prog)s", *required, "[option ...]"]),
-        description=description,
+        description=f"{description} A word @FILE stands for the options in a file.",
         formatter_class=_HelpFormatter,
         add_help=False,
+        fromfile_prefix_chars="@",
         allow_abbrev=False,  # an abbreviation in a script would fail once a longer option is added
         argument_default=argparse.SUPPRESS,  # the defaults are the dataclass's
     )

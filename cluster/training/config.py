@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from cluster.text.options import check_index_name, check_options, option
+
+TERMS = ("differences", "structure", "edges", "clear", "dark")
+"""Names of the terms of `dmnet_core.terms`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +33,8 @@ class TrainConfig:
     )
 
     preset: str = option(
-        "Size of the network: compact has 4.26 million parameters, paper 386.25 million.",
-        "network", default="compact", choices=("compact", "paper"),
+        "Size of the network: fast, compact, or paper with 386.25 million parameters.",
+        "network", default="compact", choices=("fast", "compact", "paper"),
     )
     without: tuple[str, ...] = option(
         "Parts that are left out of the network or its training, for ablations: dtb, dib, dm, csab or "
@@ -108,6 +112,22 @@ class TrainConfig:
         "contrast of both images, a small one takes the brighter of both.",
         "optimization", default=10.0, metavar="X", bounds=(0, 1e9),
     )
+    lambda0: float = option(
+        "Weight of the intensity loss L_int in stage II; eq. (18) of the paper has 1.",
+        "optimization", default=1.0, metavar="X", bounds=(0, 1e9),
+    )
+    guard: bool = option(
+        "Leave the noise of the darker side out of the gradient that L_gd asks for.",
+        "optimization", default=False,
+    )
+    gradient_gain: float = option(
+        "Factor of the stronger source gradient that L_gd asks for; eq. (19) of the paper has 1.",
+        "optimization", default=1.0, metavar="X", bounds=(0, 100),
+    )
+    terms: tuple[str, ...] = option(
+        f"Further terms of the loss of stage II with their weights: {', '.join(TERMS)}.",
+        "optimization", default=(), metavar="NAME=X", unset="the paper's loss",
+    )
     gradient: str = option(
         "Edge operator of the gradient loss L_gd in stage II.",
         "optimization", default="sobel", choices=("sobel", "canny", "log", "roberts"),
@@ -141,8 +161,25 @@ class TrainConfig:
             raise ValueError(
                 f"--crop is {' '.join(map(str, self.crop_sides))}, expected multiples of 32 pixels"
             )
+        self.term_weights()
         if self.batch_size % self.num_workers:
             raise ValueError(
                 f"--batch-size is {self.batch_size}, expected a multiple of --workers "
                 f"({self.num_workers}): it counts the crops of all workers"
             )
+
+    def term_weights(self) -> dict[str, float]:
+        """Return the weight of each term of `terms` by its name; ValueError where one is no NAME=X."""
+        weights = {}
+        for text in self.terms:
+            name, _, number = text.partition("=")
+            try:
+                weights[name] = float(number)
+            except ValueError:
+                weights[name] = math.nan
+            if name not in TERMS or not 0 <= weights[name] <= 1e9:
+                raise ValueError(
+                    f"--terms has {text!r}, expected NAME=X with a name of {', '.join(TERMS)} and a "
+                    "weight from 0 to 1e9"
+                )
+        return weights

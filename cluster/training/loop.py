@@ -46,7 +46,7 @@ Row = dict[str, Any]
 
 def network_config(config: TrainConfig) -> DMNetConfig:
     """Return the size and the parts of the network that a training is configured for."""
-    preset = DMNetConfig.compact() if config.preset == "compact" else DMNetConfig.paper()
+    preset = DMNetConfig.of_preset(config.preset)
     without = [part for part in config.without if part != "two-stage"]
     return DMNetConfig.from_dict(preset.to_dict() | {"without": without})
 
@@ -100,7 +100,10 @@ class _Worker:
         self.share = self._agreed(self.progress.share(config))
         """Finished share of the training by the first worker's clock, so that all workers use the same
         learning rate and end in the same step."""
-        weights = LossWeights(lambda2=config.lambda2, operator=config.gradient)
+        weights = LossWeights(
+            lambda0=config.lambda0, lambda2=config.lambda2, operator=config.gradient,
+            guarded=config.guard, gain=config.gradient_gain, terms=config.term_weights(),
+        )  # fmt: skip
         # stage I leaves some parameters without a gradient
         self.loss = ray.train.torch.prepare_model(
             StageLoss(self.model, weights, bf16=config.bf16),

@@ -1,20 +1,31 @@
 """Decoder: transformer layers and convolutions from a feature map to an image.
 
 Paper: DMNet eq. (11), (12): one structure for both stages.
-Ours: a sigmoid ends it, so that an image is in (0, 1) by construction.
+Ours: a sigmoid ends it, so that an image is in (0, 1) by construction. An anchored decoder gives three
+maps, with which `anchored` makes the image from the sources themselves.
 """
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dmnet_core.model.config import DMNetConfig
 from dmnet_core.model.transformer import TransformerLayer
 
+MOST_GAIN = 1.5
+"""Largest weight of a source in an anchored image."""
+REACH = 7
+"""Side of the square whose contrast bounds the detail of an anchored image, in pixels."""
+
 
 class Decoder(nn.Module):
-    """(B, dim, H, W) features to a (B, 1, H, W) image in (0, 1)."""
+    """(B, dim, H / unshuffle, W / unshuffle) features to maps in (B, 1 or 3, H, W).
+
+    The first map is the logit of an image; the other two of an anchored decoder are the logits of the
+    sources' weights.
+    """
 
     def __init__(self, config: DMNetConfig) -> None:
         super().__init__()
@@ -24,12 +35,42 @@ class Decoder(nn.Module):
                 for _ in range(config.num_decoder_layers)
             )
         )
+        gathered = config.unshuffle**2
+        hidden = config.dim // 2 * (2 if gathered > 1 else 1)
         self.project = nn.Sequential(
-            nn.Conv2d(config.dim, config.dim // 2, 3, padding=1),
+            nn.Conv2d(config.dim, hidden, 3, padding=1),
             nn.LeakyReLU(0.2),
-            nn.Conv2d(config.dim // 2, 1, 3, padding=1),
+            nn.Conv2d(hidden, gathered * (4 if config.anchored else 1), 3, padding=1),
         )
+        self.unshuffle = config.unshuffle
+
+    def maps(self, x: Tensor) -> Tensor:
+        """Return the maps at the image's resolution."""
+        return F.pixel_shuffle(self.project(self.layers(x)), self.unshuffle)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the image."""
-        return torch.sigmoid(self.project(self.layers(x)))
+        """Return the image that the features alone hold, (B, 1, H, W) in (0, 1)."""
+        return torch.sigmoid(self.maps(x)[:, :1])
+
+
+def anchored(ir: Tensor, vis: Tensor, maps: Tensor) -> Tensor:
+    """Return the weighted sum of the sources and a detail within their contrast, (B, 1, H, W).
+
+    Ours: w_ir I_ir + w_vis I_vis + r tanh(d), cut to [0, 1]; the weights are in (0, MOST_GAIN), d is the
+    logit of an image in stage I, and r the larger contrast, maximum minus minimum, of the two sources in
+    a square of REACH pixels. So where both are black the image is black, and where both are flat it has
+    no texture. The cut lets gradients pass.
+    """
+    gains = MOST_GAIN * torch.sigmoid(maps[:, 1:3])
+    detail = contrast(ir, vis) * torch.tanh(maps[:, 3:])
+    image = gains[:, :1] * ir + gains[:, 1:] * vis + detail
+    return image + (image.clamp(0.0, 1.0) - image).detach()
+
+
+def contrast(ir: Tensor, vis: Tensor) -> Tensor:
+    """Return the larger of both images' maximum minus minimum around each pixel, (B, 1, H, W)."""
+    both = torch.cat([ir, vis, -ir, -vis], dim=1)
+    for size in ((REACH, 1), (1, REACH)):
+        both = F.max_pool2d(both, size, stride=1, padding=(size[0] // 2, size[1] // 2))
+    ranges = both[:, :2] + both[:, 2:]
+    return ranges.amax(dim=1, keepdim=True)

@@ -26,7 +26,7 @@ class DM(nn.Module):
     def __init__(self, config: DMNetConfig) -> None:
         super().__init__()
         widths = [config.unet_base * m for m in reversed(config.unet_multipliers)]
-        self.stride = config.dm_stride
+        self.stride = config.dm_stride // config.unshuffle  # over that of the feature maps
         self.steps = config.feature_steps
         self.unet = UNet(config)
         self.noising = ForwardNoising(config.num_noise_steps)
@@ -35,10 +35,6 @@ class DM(nn.Module):
             nn.Conv2d(width, following, 3, padding=1)
             for width, following in zip(widths, [*widths[1:], config.dim], strict=True)
         )
-
-    def reduce(self, image: Tensor) -> Tensor:
-        """Average (B, C, H, W) down to DM's resolution."""
-        return F.avg_pool2d(image, self.stride) if self.stride > 1 else image
 
     def predict_noise(self, z_0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """Return eps_theta of z_0 noised to t with noise (B, 2, H, W), DMNet eq. (17)."""

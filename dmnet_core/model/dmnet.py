@@ -14,11 +14,12 @@ Shapes: images (B, 1, H, W) float32 luminance in [0, 1], H and W multiples of
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dmnet_core.model.config import DMNetConfig
 from dmnet_core.model.csab import CSAB
-from dmnet_core.model.decoder import Decoder
+from dmnet_core.model.decoder import Decoder, anchored
 from dmnet_core.model.dib import DIB
 from dmnet_core.model.dm import DM
 from dmnet_core.model.dtb import DTB
@@ -30,7 +31,7 @@ class DMNet(nn.Module):
     def __init__(self, config: DMNetConfig) -> None:
         super().__init__()
         self.config = config
-        self.embed = nn.Conv2d(1, config.dim, 3, padding=1)
+        self.embed = nn.Conv2d(config.unshuffle**2, config.dim, 3, padding=1)
         dim, without = config.dim, config.without
         self.dtb = two_convolutions(dim, dim) if "dtb" in without else DTB(config)
         self.dib = two_convolutions(dim, dim) if "dib" in without else DIB(config)
@@ -45,7 +46,7 @@ class DMNet(nn.Module):
     def reconstruct(self, image: Tensor) -> Tensor:
         """Return I_x' of one modality, (B, 1, H, W), eq. (11)."""
         self._check_size(image)
-        restored: Tensor = self.decoder(self.csab(self.dib(self.dtb(self.embed(image)))))
+        restored: Tensor = self.decoder(self.csab(self.dib(self._shallow(image))))
         return restored
 
     def predict_noise(self, ir: Tensor, vis: Tensor, t: Tensor, noise: Tensor) -> Tensor:
@@ -58,22 +59,28 @@ class DMNet(nn.Module):
             noise: (B, 2, H / stride, W / stride) standard normal.
         """
         images = 2.0 * torch.cat([ir, vis], dim=1) - 1.0  # DDPM's units, [-1, 1]
-        return self.dm.predict_noise(self.dm.reduce(images), t, noise)
+        return self.dm.predict_noise(F.avg_pool2d(images, self.config.dm_stride), t, noise)
 
     def forward(self, ir: Tensor, vis: Tensor, noise: Tensor) -> Tensor:
         """Return F, (B, 1, H, W) in (0, 1), eq. (12)."""
         self._check_size(ir)
-        shallow_ir = self.dtb(self.embed(ir))
-        shallow_vis = self.dtb(self.embed(vis))
+        shallow_ir, shallow_vis = self._shallow(ir), self._shallow(vis)
         shallow = torch.cat([shallow_ir, shallow_vis], dim=1)
         if "dm" in self.config.without:
             total = self.csab(self.latent(shallow))
         else:
-            total = self.csab(self.dm(self.dm.reduce(self.to_dm(shallow)), noise))
+            total = self.csab(self.dm(F.avg_pool2d(self.to_dm(shallow), self.dm.stride), noise))
         total = total + self.csab(self.dib(shallow_ir))
         total = total + self.csab(self.dib(shallow_vis))
-        fused: Tensor = self.decoder(total)
+        fused: Tensor = (
+            anchored(ir, vis, self.decoder.maps(total)) if self.config.anchored else self.decoder(total)
+        )
         return fused
+
+    def _shallow(self, image: Tensor) -> Tensor:
+        """Return B(I_x), (B, dim, H / unshuffle, W / unshuffle)."""
+        shallow: Tensor = self.dtb(self.embed(F.pixel_unshuffle(image, self.config.unshuffle)))
+        return shallow
 
     def noise_shape(self, height: int, width: int) -> tuple[int, int, int, int]:
         """Return (S, 2, height / stride, width / stride): the noise of one (height, width) pair."""

@@ -10,7 +10,7 @@ from safetensors.torch import save
 
 from dmnet_core.checkpoint import SHIPPED_WEIGHTS, load_checkpoint, save_checkpoint
 from dmnet_core.inference import fuse
-from dmnet_core.model import DMNet
+from dmnet_core.model import DMNet, DMNetConfig
 from tests.core.test_model import TINY
 
 
@@ -128,11 +128,20 @@ def test_a_checkpoint_that_is_a_pickle_runs_nothing(tmp_path):
     assert (tmp_path / "pwned").exists()  # so it was hostile
 
 
-def test_the_shipped_weights_are_small_and_have_a_card():
-    assert SHIPPED_WEIGHTS.stat().st_size <= 16 * 2**20
-    checkpoint = load_checkpoint()
-    assert float(checkpoint.card["cpu_minutes"]) >= 45
-    assert "test" not in checkpoint.card["training_data"]
+@pytest.mark.parametrize(("preset", "most"), [("compact", 16e6), ("fast", 2e6)])
+def test_the_shipped_weights_are_small_and_have_a_card(preset, most):
+    assert SHIPPED_WEIGHTS[preset].stat().st_size <= most
+    checkpoint = load_checkpoint(preset=preset)
+    assert checkpoint.model.config == DMNetConfig.of_preset(preset)
+    assert float(checkpoint.card["cpu_minutes"]) > 0 and checkpoint.card["training_pairs"]
+    trained_on = json.loads(checkpoint.card["settings"])["index_urls"]
+    assert trained_on and not any("test" in name for name in trained_on)
+
+
+@pytest.mark.parametrize("preset", SHIPPED_WEIGHTS)
+def test_the_shipped_weights_leave_black_black_without_a_frame(preset):
+    black = np.zeros((70, 90), np.uint8)
+    assert fuse(load_checkpoint(preset=preset).model, black, black).max() == 0
 
 
 def test_the_shipped_weights_keep_a_hot_target_bright_and_the_visible_texture():

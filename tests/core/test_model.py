@@ -5,7 +5,7 @@ import torch
 
 from dmnet_core.model import DMNet, DMNetConfig
 from dmnet_core.model.csab import CSAB, mixed_pool
-from dmnet_core.model.decoder import Decoder
+from dmnet_core.model.decoder import MOST_GAIN, Decoder, anchored
 from dmnet_core.model.dib import CouplingLayer
 from dmnet_core.model.diffusion import ForwardNoising
 from dmnet_core.model.dm import DM
@@ -55,6 +55,39 @@ def test_the_decoder_gives_one_channel_within_zero_and_one():
     assert image.min() >= 0 and image.max() <= 1
 
 
+ANCHORED = DMNetConfig.from_dict(TINY.to_dict() | {"unshuffle": 2, "anchored": True})
+
+
+def test_an_anchored_image_is_black_and_flat_where_both_sources_are():
+    maps = 10 * torch.randn(1, 4, 24, 24)
+    black, grey = torch.zeros(1, 1, 24, 24), torch.full((1, 1, 24, 24), 0.25)
+    assert anchored(black, black, maps).abs().max() == 0
+    same = maps[..., :1, :1].expand_as(maps)
+    assert anchored(grey, black, same).unique().numel() == 1
+
+
+def test_an_anchored_image_is_the_weighted_sum_and_its_cut_lets_gradients_pass():
+    maps = torch.zeros(1, 4, 8, 8, requires_grad=True)
+    ir, vis = torch.full((1, 1, 8, 8), 0.9), torch.full((1, 1, 8, 8), 0.1)
+    image = anchored(ir, vis, maps)
+    torch.testing.assert_close(image, torch.full_like(image, MOST_GAIN / 2))
+    whole = anchored(ir, ir, maps)
+    assert whole.max() == 1.0  # 1.35 before the cut
+    whole.sum().backward()
+    assert (maps.grad[:, 1:3] > 0).all()
+
+
+def test_the_detail_of_an_anchored_image_stays_within_the_contrast_around():
+    ir, vis = torch.zeros(2, 1, 1, 32, 32)
+    vis[..., 16] = 0.2
+    maps = torch.zeros(1, 4, 32, 32)
+    maps[:, 3] = 100.0
+    lifted = anchored(ir, vis, maps) - MOST_GAIN / 2 * vis
+    expected = torch.zeros(32)
+    expected[13:20] = 0.2  # three pixels to each side
+    torch.testing.assert_close(lifted[0, 0], expected.expand(32, 32))
+
+
 def test_a_coupling_layer_inverts():
     layer = CouplingLayer(8)
     x = torch.randn(2, 8, 16, 16)
@@ -99,8 +132,10 @@ def test_mixed_pooling_starts_half_way_between_average_and_maximum():
     assert pooled.item() == 2.0
 
 
-def test_gradients_reach_every_parameter():
-    model = DMNet(TINY)
+@pytest.mark.parametrize("config", [TINY, ANCHORED], ids=["image", "anchored"])
+def test_gradients_reach_every_parameter(config):
+    torch.manual_seed(2)  # with others both rectifiers of CSAB's two hidden units are off
+    model = DMNet(config)
     ir, vis = torch.rand(2, 1, 32, 32), torch.rand(2, 1, 32, 32)
     noise = torch.randn(2, *model.noise_shape(32, 32))
     predicted = model.predict_noise(ir, vis, torch.tensor([5, 700]), noise[:, 0])
@@ -116,8 +151,9 @@ def test_stage_one_trains_the_autoencoder_and_leaves_dm_alone():
     assert all(p.grad is not None for p in model.dtb.parameters())
 
 
-def test_a_batch_equals_one_by_one():
-    model = DMNet(TINY).eval()
+@pytest.mark.parametrize("config", [TINY, ANCHORED], ids=["image", "anchored"])
+def test_a_batch_equals_one_by_one(config):
+    model = DMNet(config).eval()
     ir, vis = torch.rand(3, 1, 32, 32), torch.rand(3, 1, 32, 32)
     noise = torch.randn(3, *model.noise_shape(32, 32))
     together = model(ir, vis, noise)

@@ -51,12 +51,13 @@ class FuseWindows:
         output_dtype: str,
         precision: str,
         seed: int,
+        preset: str = "compact",
         attempts: Attempts | None = None,
     ) -> None:
         """Load the network; ValueError if its weights are not the ones that the plan was made for.
 
         Args:
-            checkpoint_url: a .safetensors file, None for the shipped weights.
+            checkpoint_url: a .safetensors file, None for the weights that come with the package.
             digest: SHA-256 that the file must have, in hexadecimal.
             device: "cpu" or "cuda".
             num_threads: CPU threads that PyTorch uses.
@@ -66,14 +67,15 @@ class FuseWindows:
             output_dtype: type of the stored pixels: uint8, uint16 or float32.
             precision: precision of the network: fp32, bf16 or fp16.
             seed: seed of the noise.
+            preset: which of the weights that come with the package: compact or fast.
             attempts: counter of the attempts at each pair; None counts in this process only.
         """
         torch.set_num_threads(num_threads)
         source = None if checkpoint_url is None else objects.read_bytes(checkpoint_url)
-        checkpoint = load_checkpoint(source, device)
+        checkpoint = load_checkpoint(source, device, preset=preset)
         if checkpoint.digest != digest:
             raise ValueError(
-                f"the checkpoint {urls.redact_url(checkpoint_url or 'shipped')!r} has the digest "
+                f"the checkpoint {urls.redact_url(checkpoint_url or preset)!r} has the digest "
                 f"{checkpoint.digest} on this worker, expected {digest}: every node of the cluster "
                 "needs the file that the job was started with"
             )
