@@ -1,11 +1,12 @@
-"""DMNet's single ablations (Table V, AE1 and AE11 to AE14) on one short budget each.
+"""What a training loses without one of its parts, on one short budget each.
 
-    python benchmarks/ablations.py --train roadscene_train.parquet --test roadscene_test.parquet \
-        --output ablations --max-steps 400
+    python benchmarks/ablations.py --of parts --train roadscene_train.parquet \
+        --test roadscene_test.parquet --output ablations --max-steps 400
 
-Trains `compact` whole and without each part, from the same seed and for the same number of steps; fuses
-the test pairs with each and scores them in one table. All by the project's own jobs, so a run that was
-stopped goes on.
+`--of parts`: the single ablations of DMNet's Table V (AE1 and AE11 to AE14), `compact` under the paper's
+loss. `--of terms`: the terms of the loss that the weights of the package were trained with, `fast`. Every
+variant is trained from the same seed for the same number of steps, fuses the test pairs, and is scored in
+one table. All by the project's own jobs, so a run that was stopped goes on.
 """
 
 import argparse
@@ -15,14 +16,33 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-VARIANTS = {
-    "whole": "",
-    "without two stages": "two-stage",
-    "without DTB": "dtb",
-    "without DIB": "dib",
-    "without DM": "dm",
-    "without CSAB": "csab",
+PARTS = {
+    "whole": [],
+    "without two stages": ["--without", "two-stage"],
+    "without DTB": ["--without", "dtb"],
+    "without DIB": ["--without", "dib"],
+    "without DM": ["--without", "dm"],
+    "without CSAB": ["--without", "csab"],
 }
+"""Options of each variant by its name."""
+WEIGHTS = {"differences": 0.3, "structure": 0.3, "edges": 0.35, "clear": 50, "dark": 2}
+"""Weight of each term, as in docs/compact.args."""
+
+
+def with_terms(left_out: str) -> list[str]:
+    """Return the options of the whole loss without one of its terms, "guard" or "gain" among them."""
+    options = ["--preset", "fast", "--lambda0", "0.4", "--lambda2", "5"]
+    options += [] if left_out == "guard" else ["--guard"]
+    options += [] if left_out == "gain" else ["--gradient-gain", "1.2"]
+    return [*options, "--terms", *(f"{name}={x}" for name, x in WEIGHTS.items() if name != left_out)]
+
+
+TERMS = {
+    "whole": with_terms(""),
+    "the paper's loss": ["--preset", "fast"],
+    **{f"without {name}": with_terms(name) for name in (*WEIGHTS, "guard", "gain")},
+}
+"""Options of each variant by its name."""
 SETTINGS = [
     "--crop", "128", "64", "--batch-size", "2", "--crops-per-pair", "4", "--epochs", "15", "30",
     "--learning-rate", "1e-3", "--schedule", "cosine", "--warm-up", "50", "--clip", "1",
@@ -39,6 +59,7 @@ def run_job(name: str, *arguments: str) -> None:
 def main() -> None:
     """Train, fuse and score every variant; the table is the last thing printed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--of", choices=("parts", "terms"), default="parts")
     parser.add_argument("--train", nargs="+", required=True, help="pair indexes to train on")
     parser.add_argument("--test", required=True, help="pair index to score on")
     parser.add_argument("--output", type=Path, required=True)
@@ -48,19 +69,19 @@ def main() -> None:
     given = parser.parse_args()
     train_on, fuse_on = (["--gpu"], ["--gpus-per-actor", "1"]) if given.gpu else ([], [])
 
-    def make(name: str, without: str) -> str:
+    def make(name: str, options: list[str]) -> str:
         folder = given.output / name.replace(" ", "-")
         train = ["--index", *given.train, "--output", str(folder / "training"), *SETTINGS]
-        left_out = ["--without", without] if without else []
-        steps = ["--max-steps", str(given.max_steps), *left_out, *train_on]
+        steps = ["--max-steps", str(given.max_steps), *options, *train_on]
         run_job("train_dmnet", *train, *steps)
         weights = str(folder / "training/dmnet.safetensors")
         run_job("fuse_archive", "--index", given.test, "--output", str(folder / "fused"),
                 "--dtype", "uint16", "--checkpoint", weights, *fuse_on)  # fmt: skip
         return f"{name}={folder / 'fused'}"
 
+    variants = PARTS if given.of == "parts" else TERMS
     with ThreadPoolExecutor(given.jobs) as pool:
-        methods = list(pool.map(make, VARIANTS, VARIANTS.values()))
+        methods = list(pool.map(make, variants, variants.values()))
     run_job("evaluate", "--index", given.test, "--output", str(given.output / "scores"),
             "--no-references", "--fused", *methods)  # fmt: skip
 

@@ -17,7 +17,7 @@ from cluster.fusing.lease import LeaseHeld
 from cluster.storage.config_urls import with_absolute_urls, without_secrets
 from cluster.text.job_main import parse_config, run
 from cluster.text.options import URL_FIELDS, check_options, flag_of, option, options_of
-from cluster.training.config import TrainConfig
+from cluster.training.config import TERMS, TrainConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 JOBS = {
@@ -249,6 +249,30 @@ def test_how_a_job_ends_becomes_its_exit_code_and_one_line(capsys, ends, code, l
 
     assert run("small", parse_arguments, call, ["--parts", "2"]) == code
     assert capsys.readouterr().err == line
+
+
+def test_options_may_stand_in_a_file(tmp_path, capsys):
+    path = tmp_path / "short.args"
+    path.write_text("# a short training\n--preset fast --epochs 1 2\n\n--output 'a folder'  # quoted\n")
+    config = parse("train_dmnet", f"@{path}", "--index", "i.csv", "--epochs", "3", "4")
+    assert (config.preset, config.epochs, config.output_url) == ("fast", (3, 4), "a folder")
+    with pytest.raises(SystemExit, match="^2$"):
+        parse("train_dmnet", "@gone.args")
+    assert "gone.args" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("preset", ["compact", "fast"])
+def test_the_settings_of_the_shipped_weights_are_options_of_today(preset):
+    arguments = f"@{ROOT}/docs/{preset}.args"
+    config = parse("train_dmnet", arguments, "--index", "i.csv", "--output", "o")
+    assert config.preset == preset and set(config.term_weights()) == set(TERMS)
+
+
+@pytest.mark.parametrize("text", ["structure", "structure=x", "structure=-1", "structures=1", "dark=nan"])
+def test_a_wrong_term_is_named(text, capsys):
+    with pytest.raises(SystemExit, match="^2$"):
+        parse("train_dmnet", *REQUIRED["train_dmnet"], "--terms", "dark=1", text)
+    assert f"--terms has '{text}', expected NAME=X" in capsys.readouterr().err
 
 
 def test_an_error_that_is_nobody_s_input_is_not_hidden():
