@@ -18,12 +18,17 @@ from dmnet_core.metrics import METRICS
 
 DECIMALS = dict.fromkeys(METRICS, 3) | {"EN": 2, "SD": 2, "SF": 2, "AG": 2}
 """Number of decimals with which each metric is printed."""
+RANKED = [name for name in METRICS if name != "MS-SSIM-Wang"]
+"""Metrics whose ranks are averaged: those that papers print, of the two MS-SSIM the joint one."""
 ALL = "all sets"
 """Name of the rows of means over all sets."""
 
 
 def means(scores: pd.DataFrame, problems: pd.DataFrame, methods: list[str]) -> pd.DataFrame:
-    """Return one row a set and method: set, method, pairs, without, and the metrics' means.
+    """Return one row a set and method: set, method, pairs, without, the metrics' means, and rank.
+
+    The rank is the mean of a method's ranks in the metrics RANKED within the set, 1 at best;
+    equal means share their mean rank.
 
     Args:
         scores: pair_id, set, method and the metrics, one row for each scored image.
@@ -43,7 +48,9 @@ def means(scores: pd.DataFrame, problems: pd.DataFrame, methods: list[str]) -> p
             without = int((missing[of_missing]["method"] == method).sum())
             row = {"set": name, "method": method, "pairs": len(mine), "without": without}
             rows.append(row | mine[list(METRICS)].mean().to_dict())
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    ranks = table.groupby("set")[RANKED].rank(ascending=False)
+    return table.assign(rank=ranks.mean(axis=1))
 
 
 def heading(stretch: str) -> str:
@@ -71,8 +78,8 @@ def markdown(table: pd.DataFrame, title: str, note: str) -> str:
     for name, group in table.groupby("set", sort=False):
         if name:
             lines += ["", f"### {_literal(str(name))}"]
-        lines += ["", "| method | pairs | " + " | ".join(METRICS) + " |"]
-        lines += ["|---|---|" + "---|" * len(METRICS)]
+        lines += ["", "| method | pairs | " + " | ".join(METRICS) + " | rank |"]
+        lines += ["|---|---|" + "---|" * (len(METRICS) + 1)]
         for cells in _ranked(group, ("**", "**"), ("<u>", "</u>")):
             lines.append("| " + " | ".join(cells) + " |")
     return "\n".join([*lines, *(["", _plain(note) + "."] if note else [])]) + "\n"
@@ -95,7 +102,7 @@ def terminal(table: pd.DataFrame, title: str, note: str) -> str:
     width = max(len("method"), *map(len, table["method"]))
     for name, group in table.groupby("set", sort=False):
         lines += ["", *([_plain(str(name))] if name else [])]
-        lines.append(f"{'method':<{width}}  pairs " + " ".join(f"{n:>12}" for n in METRICS))
+        lines.append(f"{'method':<{width}}  pairs " + " ".join(f"{n:>12}" for n in (*METRICS, "rank")))
         plain, marked = _ranked(group, ("", ""), ("", "")), _ranked(group, best, second)
         for cells, shown in zip(plain, marked, strict=True):
             hidden = [0 if not colours else len(b) - len(a) for a, b in zip(cells, shown, strict=True)]
@@ -106,7 +113,7 @@ def terminal(table: pd.DataFrame, title: str, note: str) -> str:
 
 
 def _ranked(group: pd.DataFrame, best: tuple[str, str], second: tuple[str, str]) -> list[list[str]]:
-    """Return the cells of a set: method, pairs and metrics, the best and the second best marked.
+    """Return the cells of a set: method, pairs, metrics, rank; of a metric the best two are marked.
 
     Values are ranked as printed, so that equal cells get the same mark.
     """
@@ -128,7 +135,8 @@ def _ranked(group: pd.DataFrame, best: tuple[str, str], second: tuple[str, str])
         f"{row.pairs}" + (f" of {row.pairs + row.without}" if row.without else "")
         for row in group.itertuples()
     ]
-    return [list(cells) for cells in zip(group["method"], pairs, *columns, strict=True)]
+    ranks = ["-" if pd.isna(rank) else f"{rank:.1f}" for rank in group["rank"]]
+    return [list(cells) for cells in zip(group["method"], pairs, *columns, ranks, strict=True)]
 
 
 def _plain(text: str) -> str:

@@ -33,6 +33,9 @@ def test_means_are_by_set_and_over_all_and_say_how_many_pairs_they_hold():
     assert np.isnan(table.loc[("b", "y"), "VIF"])
     assert list(table.loc[("b", "y"), ["pairs", "without"]]) == [0, 1]
     assert list(table.loc[(score_table.ALL, "y"), ["pairs", "without"]]) == [2, 1]
+    # x is between y and z in set a, above z in set b, where y has no image
+    assert list(table.loc["a", "rank"]) == [2, 1, 3] and table.loc[("b", "x"), "rank"] == 1
+    assert np.isnan(table.loc[("b", "y"), "rank"])
     assert "y: 1 missing" in score_table.warning(problems)
     assert "y: 1 extra" in score_table.warning(problems)
 
