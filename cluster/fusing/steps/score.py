@@ -165,7 +165,7 @@ def _finish(
     row: Row, opening: Opening, store_url: str, statistics_url: str, fingerprint: str
 ) -> Row:
     with open_pair(row, **opening.options) as pair:
-        check_version(pair, row)
+        check_version(pair, row, with_parts=True)  # all of its pixels have been read by now
         place = pack_place(pair.crs, pair.crs_code, pair.transform)
     layout = layout_of(row | place, opening.window)
     metrics = _merged(row, statistics_url)
