@@ -9,14 +9,10 @@ import rasterio
 import zarr
 
 from cluster.archive.sources.open import open_source
-from cluster.fusing.steps.fuse import FuseWindows
-from cluster.fusing.steps.read import Opening, read_window
-from cluster.fusing.steps.score import finish_scene, score_window
-from cluster.fusing.steps.write import write_window
+from cluster.fusing.steps.read import Opening
+from cluster.fusing.steps.score import finish_scene
 from cluster.storage import fused_store, objects
-from dmnet_core.checkpoint import load_checkpoint
-from dmnet_core.prepare import Reading
-from tests.cluster.scenes import on_earth, put_scene
+from tests.cluster.scenes import on_earth, put_scene, score_scene
 
 OPENING = Opening(max_pixels=10_000, window=32, halo=32)
 SIDE = 48
@@ -70,27 +66,8 @@ def scored(tmp_path_factory):
         "pair_id": "a", "ir_url": str(put_vrt(folder)), "vis_url": str(put_zarr(folder / "vis.zarr")),
         "window": 0,
     }  # fmt: skip
-    options = {"store_url": f"{folder}/s", "statistics_url": f"{folder}/t", "fingerprint": "F"}
-    options["opening"] = OPENING
-    fuse_windows = FuseWindows(
-        checkpoint_url=None, digest=load_checkpoint().digest, device="cpu", num_threads=1,
-        reading=Reading(), opening=OPENING, statistics_url=f"{folder}/t", output_dtype="uint8",
-        precision="fp32", seed=0,
-    )  # fmt: skip
-
-    def fused(row):
-        (done,) = fuse_windows.fuse_rows([read_window(row, opening=OPENING)])
-        return write_window(done, **options)
-
-    survey = fused(row)
-    assert (survey["status"], survey["num_windows"]) == ("surveyed", 4), survey["detail"]
-    scene = survey | {"scene_height": SIDE, "scene_width": SIDE, "recorded_at": 1.0}
-    windows = [fused(scene | {"window": number}) for number in range(1, 5)]
-    for window in windows:
-        assert window["status"] == "fused", window["detail"]
-        assert window["source_version"] == survey["source_version"]
-        window = score_window(scene | window, **options)
-        assert window["status"] == "scored", window["detail"]
+    scene, options = score_scene(row, OPENING, folder)
+    assert scene["num_windows"] == 4
     return folder, scene, options
 
 

@@ -27,11 +27,11 @@ from cluster.fusing.steps.rows import (
     ledger_place,
     pack_place,
     sums_url,
-    survey_url,
 )
 from cluster.fusing.steps.survey import load_survey, read_part, survey_id
 from cluster.fusing.steps.write import attributes_of, layout_of
 from cluster.storage import fused_store, objects, scene_store, urls
+from cluster.storage.scene_store import survey_url
 from dmnet_core.inference import fused_luminance
 from dmnet_core.levels import to_levels
 from dmnet_core.metrics import (
