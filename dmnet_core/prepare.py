@@ -13,7 +13,8 @@ from dmnet_core.ranges import (
     Mask,
     around_border,
     check_range_policy,
-    find_border,
+    find_borders,
+    mixed_edge,
     to_unit,
     value_range,
 )
@@ -133,7 +134,7 @@ def prepare_pair(
     """Convert a pair to luminance in [0, 1] and the chroma of the side that gives the colour.
 
     No data are pixels that a mask leaves out, that are not finite, or that belong to a border (see
-    `ranges.find_border`). They take no part in the ranges. In their place an image gets the luminance of
+    `ranges.find_borders`). They take no part in the ranges. In their place an image gets the luminance of
     the other one, and where that has none either its own mean, so that they add no structure.
 
     Args:
@@ -171,10 +172,11 @@ class Side:
     """Source values that were mapped to 0 and to 1."""
     valid: Mask | None
     """(H, W), False where the image has no data; None where it has data everywhere."""
-    border: Mask | None = None
-    """(H, W), True on the border without data that was found; None where there is none."""
+    border_limits: tuple[tuple[float, float], ...] = ()
+    """Least and greatest source value of each border without data that was found."""
     around: Mask | None = None
-    """(H, W), True on the border and where pixels of an overview may be mixed with it."""
+    """(H, W), True on borders without data and where pixels of an overview may be mixed with them; None
+    where there is no border."""
 
     @cached_property
     def luminance(self) -> Float:
@@ -264,9 +266,14 @@ def read_side(
     """
     image = without_channel(image)
     valid = finite_pixels(image, valid)
-    around = None
-    if (border := find_border(image, valid, margin)) is not None:
-        around = around_border(image, border, valid, margin)
+    borders = find_borders(image, valid, margin)
+    masks = [border.mask for border in borders]
+    if borders:
+        masks = [around_border(image, np.logical_or.reduce(masks), valid, margin)]
+    if margin and (mixed := mixed_edge(image, valid, margin)) is not None:
+        borders, masks = [*borders, mixed], [*masks, mixed.mask]
+    around = np.logical_or.reduce(masks) if masks else None
+    if around is not None:
         valid = both(valid, ~around)
     if valid is not None and not valid.any():
         raise NoFinitePixels(
@@ -282,7 +289,8 @@ def read_side(
             f"{side} has values from {low} to {high}, of which the range {limits[0]:g} to {limits[1]:g} "
             "leaves one grey level, expected a range that they lie in: give the side another range"
         )
-    return Side(unit, limits, valid, border, around)
+    border_limits = dict.fromkeys((border.low, border.high) for border in borders)
+    return Side(unit, limits, valid, tuple(border_limits), around)
 
 
 def both(one: Mask | None, other: Mask | None) -> Mask | None:

@@ -10,7 +10,7 @@ Policies:
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,27 @@ GAP_OF_ZERO, GAP_OF_OTHERS = 0.1, 10.0
 """Least distance of a border's value from the percentiles of the other pixels, as a share of the distance
 between these: the share of grey levels that the border would cost. More is asked of other values than
 zero, which a flat part of the scene may have."""
+JPEG_NOISE, JPEG_BLOCK = 3, 8
+"""Grey levels up to which JPEG leaves a border of zeros, and the distance in pixels from data up to which
+it leaves more: the side of its blocks."""
+MOST_NOISY = 0.5
+"""Largest share of the pixels that a border changed by JPEG covers; the black around a scan of a body,
+which is noisy too, may cover more."""
+MOST_BESIDE = 0.25
+"""Largest share of the pixels beside a border changed by JPEG that are nearer to zero than to data:
+beside a black sky there are more."""
 Mask = NDArray[np.bool_]
+
+
+class Border(NamedTuple):
+    """A border without data."""
+
+    mask: Mask
+    """(H, W), True on the border."""
+    low: float
+    """Least source value of the border."""
+    high: float
+    """Greatest source value of the border: another one only where JPEG has changed zeros."""
 
 
 def check_range_policy(policy: str, side: str) -> None:
@@ -63,13 +83,22 @@ def value_range(
 def find_border(
     image: NDArray[np.generic], valid: Mask | None = None, margin: int = 0
 ) -> Mask | None:
-    """Return the border without data that registering or cutting an image leaves around it.
+    """Return where `find_borders` finds any, (H, W); None where it finds none."""
+    found = [border.mask for border in find_borders(image, valid, margin)]
+    return np.logical_or.reduce(found) if found else None
+
+
+def find_borders(
+    image: NDArray[np.generic], valid: Mask | None = None, margin: int = 0
+) -> list[Border]:
+    """Return the borders without data that registering or cutting an image leaves around it.
 
     Such a border has one value, the least or the greatest of the image, and is connected to the image's
     edge, be it over other pixels without data, as around an image that was warped. It is told from a
     black or an overexposed sky by what it would cost: it covers BORDER_SHARE of the pixels, and its value
     lies outside the percentiles of all other pixels, by GAP_OF_ZERO of their distance where it is zero,
-    by GAP_OF_OTHERS where it is not (-9999, 65535).
+    by GAP_OF_OTHERS where it is not (-9999, 65535). Of 8-bit images, a border of zeros is also found
+    where JPEG has changed these a little: see `_noisy_border`.
 
     Args:
         image: (H, W) or (H, W, C), any real type.
@@ -78,7 +107,7 @@ def find_border(
             among the other pixels.
 
     Returns:
-        (H, W), True on the border; None where there is none.
+        Up to three borders, which may have pixels in common.
     """
     values = image.reshape(*image.shape[:2], -1)
     known = valid
@@ -86,8 +115,8 @@ def find_border(
         finite = np.isfinite(values).all(axis=2)
         known = finite if valid is None else finite & valid
     if known is not None and not known.any():
-        return None
-    found = np.zeros(image.shape[:2], bool)
+        return []
+    found = []
     is_whole = known is None or bool(known.all())
     ends = values if known is None else values[known]
     edges = [values[0], values[-1], values[:, 0], values[:, -1]]
@@ -104,8 +133,44 @@ def find_border(
         near = dilated(border, margin)
         others = values[~near if known is None else known & ~near]
         if border.mean() >= BORDER_SHARE and _is_outside(value, sign, others):
-            found |= border
-    return found if found.any() else None
+            found.append(Border(border, float(value), float(value)))
+    if values.dtype == np.uint8 and ends.min() <= JPEG_NOISE:
+        noisy = _noisy_border(values, known, margin)
+        found += [] if noisy is None else [noisy]
+    return found
+
+
+def _noisy_border(values: NDArray[np.generic], known: Mask | None, margin: int) -> Border | None:
+    """Return the border of zeros that JPEG has changed in an 8-bit image, None where there is none.
+
+    Inside of such a border JPEG leaves a few levels, JPEG_NOISE at most, and in the blocks that it shares
+    with data any number. So it is wider than a block somewhere, and pixels up to a block from it don't
+    count among the others. Those that are nearer to zero than to the others are the border's; they are
+    few, since data begin at once.
+
+    Args:
+        values: (H, W, C) uint8.
+        known: (H, W), False where there are no data for another reason; None where there is none.
+        margin: as of `find_borders`.
+    """
+    # of all channels, since JPEG changes the colour of zeros more than their brightness
+    brightness = values.mean(axis=2, dtype=np.float32)
+    dark = brightness <= JPEG_NOISE
+    if dark.mean() < BORDER_SHARE:
+        return None
+    border = _connected_to_edge(dark, known)
+    around = border if known is None else border | ~known
+    is_wide = (border & ~dilated(~around, JPEG_BLOCK)).any()
+    if not is_wide or not BORDER_SHARE <= border.mean() <= MOST_NOISY:
+        return None
+    near = dilated(border, JPEG_BLOCK + margin)
+    others = brightness[~near if known is None else known & ~near]
+    if not _is_outside(0, 1, others):
+        return None
+    half = np.percentile(others, PERCENTILES[0]) / 2
+    if (brightness[near & ~border] < half).mean() > MOST_BESIDE:
+        return None
+    return Border(_connected_to_edge(near & (brightness < half), known), 0.0, float(np.ceil(half) - 1))
 
 
 def dilated(mask: Mask, margin: int) -> Mask:
@@ -118,6 +183,36 @@ def dilated(mask: Mask, margin: int) -> Mask:
             grown[tuple(after)] |= mask[tuple(before)]
             mask = grown
     return mask
+
+
+def mixed_edge(image: NDArray[np.generic], valid: Mask | None, margin: int) -> Border | None:
+    """Return the pixels of an overview that mix data with a border of zeros thinner than one of them.
+
+    Such a border leaves no pixel of its own value in an overview. Its pixels lie at the edge, and below
+    the percentiles of all that are not there, by GAP_OF_ZERO of the distance between these.
+
+    Args:
+        image: (H, W) or (H, W, C) overview.
+        valid: (H, W), False where there are no data for another reason; None where there is none.
+        margin: distance in pixels to which a border may be mixed with data.
+
+    Returns:
+        These pixels, as those around a border of zeros; None where there are fewer than such a border
+        would leave.
+    """
+    values: NDArray[Any] = image.reshape(*image.shape[:2], -1)
+    known = np.ones(image.shape[:2], bool) if valid is None else valid
+    depth = 2 * margin  # a pixel of the border alone, or nearly, then a mixed one
+    outside = np.pad(~known, depth, constant_values=True)
+    edge = dilated(outside, depth)[depth:-depth, depth:-depth] & known
+    others = values[known & ~edge]
+    if not others.size:
+        return None
+    low, high = np.percentile(others, PERCENTILES)
+    mixed: Mask = edge & (values <= low - GAP_OF_ZERO * (high - low)).all(axis=2)
+    if high <= low or mixed.mean() < BORDER_SHARE / 2:
+        return None
+    return Border(mixed, 0.0, 0.0)
 
 
 def around_border(

@@ -9,6 +9,7 @@ depends on its own source values and on its place in the scene, and on no window
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,8 +46,8 @@ class SideReading:
     """Source values that are mapped to 0 and to 1."""
     fill: float
     """Luminance in [0, 1] where neither image has data: the image's mean over its data."""
-    border_values: tuple[float, ...] = ()
-    """Source values of a border without data, one or two; none where there is no border."""
+    border_limits: tuple[tuple[float, float], ...] = ()
+    """Least and greatest source value of each border without data; none where there is no border."""
     border: Mask | None = None
     """(h, w) of the overview, True on the border and where pixels may be mixed with it; None where there
     is none."""
@@ -147,7 +148,7 @@ def read_scene(
     other = read_side(vis, "visible", reading.vis_range, vis_valid, MIXED)
     check_overlap(one.valid, other.valid)
     colour = colour_side(_with_data(one), _with_data(other), reading.colour)
-    return SceneReading(height, width, step, _reading(one, ir), _reading(other, vis), colour)
+    return SceneReading(height, width, step, _reading(one), _reading(other), colour)
 
 
 def _step(shape: tuple[int, ...], height: int, width: int) -> int:
@@ -168,13 +169,8 @@ def _with_data(side: Side) -> Float:
     return side.unit if side.valid is None else side.unit[side.valid][None]
 
 
-def _reading(side: Side, overview: NDArray[np.generic]) -> SideReading:
-    if side.border is None:
-        return SideReading(side.limits, float(side.fill))
-    values = np.unique(overview[side.border])
-    return SideReading(
-        side.limits, float(side.fill), tuple(float(value) for value in values), side.around
-    )
+def _reading(side: Side) -> SideReading:
+    return SideReading(side.limits, float(side.fill), side.border_limits, side.around)
 
 
 def prepare_overview(
@@ -215,8 +211,8 @@ def prepare_window(
 ) -> PreparedPair:
     """Convert a window of a scene to luminance in [0, 1] and chroma, as `prepare_pair` does a whole pair.
 
-    A pixel belongs to a border without data where it has the border's value and lies where the overview
-    has the border or may be mixed with it. A window may be without any data.
+    A pixel belongs to a border without data where it has a value of the border and lies where the
+    overview has the border or may be mixed with it. A window may be without any data.
 
     Args:
         ir: (h, w), (h, w, 1) or (h, w, 3) source values of the window.
@@ -247,8 +243,9 @@ def prepare_window(
         if reading.border is None:
             return _side(image, reading, valid, None)
         border = np.zeros((height, width), bool)
-        for value in reading.border_values:
-            border |= (image.reshape(height, width, -1) == value).all(axis=2)
+        values: NDArray[Any] = image.reshape(height, width, -1)
+        for low, high in reading.border_limits:
+            border |= ((values >= low) & (values <= high)).all(axis=2)
         return _side(image, reading, valid, border & reading.border[at])
 
     return joined(

@@ -57,7 +57,7 @@ class SceneSurvey:
             "colour": self.reading.colour,
             "num_pixels": self.statistics.num_pixels,
             **{
-                name: {"limits": side.limits, "fill": side.fill, "border_values": side.border_values}
+                name: {"limits": side.limits, "fill": side.fill, "border_limits": side.border_limits}
                 for name, side in sides.items()
             },
         }
@@ -128,15 +128,15 @@ def _read_side(
 ) -> SideReading:
     """Return how a side is read; a border must have the overview's height and width."""
     low, high = (_real(value) for value in described["limits"])
-    values = tuple(_real(value) for value in described["border_values"])
-    if (border is None) != (not values):
+    borders = tuple((_real(least), _real(greatest)) for least, greatest in described["border_limits"])
+    if (border is None) != (not borders):
         raise ValueError("a border has values without a mask, or a mask without values")
     if border is not None and (border.dtype != torch.bool or tuple(border.shape) != overview):
         raise ValueError(
             f"a border is {border.dtype} of {tuple(border.shape)}, expected torch.bool of {overview}"
         )
     mask = None if border is None else border.numpy()
-    return SideReading((low, high), _real(described["fill"]), values, mask)
+    return SideReading((low, high), _real(described["fill"]), borders, mask)
 
 
 def _whole(described: dict[str, Any], name: str) -> int:

@@ -68,6 +68,17 @@ class Grid:
         """Bytes of both sides fetched so far."""
         return self.ir.num_bytes + self.vis.num_bytes
 
+    def parts_version(self) -> str:
+        """Return a digest of the versions of the files that both sides name; see `Source.parts_version`.
+
+        Raises:
+            BadPair: a store can't be asked, whatever the error was.
+        """
+        with self._side("ir"):
+            ir = self.ir.parts_version()
+        with self._side("vis"):
+            return f"{ir}-{ir if self.vis.url == self.ir.url else self.vis.parts_version()}"
+
     def read_vis(self, window: Window) -> SourceImage:
         """Return visible pixels, and the mask of those with data.
 

@@ -51,11 +51,13 @@ class EvaluateConfig:
         "input", default=None, metavar="N", bounds=(1, 2**62), unset="all pairs",
     )
     ir_range: str = option(
-        f"Infrared source values that become 0 and 1, found for each image by itself: {RANGE_POLICIES}",
+        "Infrared source values that become 0 and 1, found for each image by itself; of a scene, auto "
+        f"takes those of the first output of fuse_archive that has it: {RANGE_POLICIES}",
         "input", default="auto", metavar="POLICY",
     )
     vis_range: str = option(
-        f"Visible source values that become 0 and 1, found for each image by itself: {RANGE_POLICIES}",
+        "Visible source values that become 0 and 1, found for each image by itself; of a scene, auto "
+        f"takes those of the first output of fuse_archive that has it: {RANGE_POLICIES}",
         "input", default="auto", metavar="POLICY",
     )
     resample: bool = option(RESAMPLE_HELP, "input", default=False)

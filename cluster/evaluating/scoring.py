@@ -15,15 +15,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cluster.archive.pair import read_images
+from cluster.archive.pair import PairImages, read_images
 from cluster.archive.reasons import explain
 from cluster.archive.sources.frames import decode_image
-from cluster.storage import fused_store, objects
+from cluster.storage import fused_store, objects, scene_store, urls
+from cluster.storage.scene_store import STATISTICS
 from dmnet_core.inference import fused_luminance
 from dmnet_core.levels import from_levels, to_levels
 from dmnet_core.metrics import METRICS, fusion_metrics
-from dmnet_core.prepare import Reading
+from dmnet_core.prepare import PreparedPair, Reading
+from dmnet_core.reading import SceneReading, prepare_window
 from dmnet_core.references import METHODS
+from dmnet_core.scene_survey import SceneSurvey
 
 Row = dict[str, Any]
 NOT_SCORED = dict.fromkeys(METRICS, float("nan"))
@@ -61,7 +64,7 @@ def score_pair(
     start = time.perf_counter()
     try:
         images = read_images(row, max_pixels=max_pixels, resample=resample)
-        pair = images.prepared(reading)
+        pair = _prepared(images, reading, [m for m in methods if m.name in locations], locations)
         sources = (_levels(pair.ir), _levels(pair.vis))  # (1, 1, H, W) grey levels
         valid = None if pair.valid is None else torch.from_numpy(pair.valid)[None, None]
     # The edge of the step: one bad pair must not end the run of a million.
@@ -96,6 +99,39 @@ def score_pair(
         seconds = read_s + time.perf_counter() - start
         rows.append(_row(row, method, size=fused.shape[2:], scores=scores, seconds=seconds))
     return rows
+
+
+def _prepared(
+    images: PairImages, reading: Reading, methods: list[Method], locations: dict[str, str]
+) -> PreparedPair:
+    """Return a pair as it was fused: by its survey where the first of our outputs has it as a scene.
+
+    So the scores are those of that output's metrics. Where a range is given, this counts instead, and a
+    pair that was fused whole is read by its own pixels.
+    """
+    stores = [method for method in methods if method.kind == "store"]
+    if stores and (reading.ir_range, reading.vis_range) == ("auto", "auto"):
+        ir, vis = images.ir, images.vis
+        found = _scene_reading(stores[0].url, locations[stores[0].name])
+        if found is not None and (found.height, found.width) == vis.pixels.shape[:2]:
+            return prepare_window(
+                ir.pixels, vis.pixels, found, 0, 0, ir_valid=ir.valid, vis_valid=vis.valid
+            )
+    return images.prepared(reading)
+
+
+def _scene_reading(store_url: str, zarr_path: str) -> SceneReading | None:
+    """Return how the source values of a stored scene were read; None of a pair that is no scene."""
+    statistics_url = urls.join_url(store_url.rstrip("/").rpartition("/")[0], STATISTICS)
+    try:
+        data = objects.read_bytes(scene_store.survey_url(statistics_url, zarr_path))
+    except FileNotFoundError:
+        return None
+    found = SceneSurvey.from_bytes(data).reading
+    stored = fused_store.read_store_attributes(urls.join_url(store_url, zarr_path)) or {}
+    limits = [list(found.ir.limits), list(found.vis.limits)]
+    # the survey of a scene stays where the pair was fused again as a frame
+    return found if [stored.get("ir_range"), stored.get("vis_range")] == limits else None
 
 
 def _fused(

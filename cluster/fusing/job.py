@@ -28,11 +28,12 @@ from cluster.fusing.output import Output
 from cluster.fusing.plan import Plan, check_fingerprint, make_fingerprint, make_plan, mark_lost
 from cluster.fusing.preview import write_preview
 from cluster.fusing.results import metric_means, write_record, write_tables
-from cluster.fusing.steps.rows import delete_sums, survey_url
+from cluster.fusing.steps.rows import delete_sums
 from cluster.fusing.summary import Summary, judge, summarise
 from cluster.runtime.address import check_cluster
 from cluster.storage import fused_store, objects, urls
 from cluster.storage.config_urls import with_absolute_urls
+from cluster.storage.scene_store import survey_url
 from cluster.storage.stac_table import table_url
 from cluster.storage.tables import Database
 from cluster.text.plain_text import one_line

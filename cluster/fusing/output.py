@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cluster.storage import urls
+from cluster.storage.scene_store import STATISTICS
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Output:
     @property
     def statistics(self) -> str:
         """Folder of what is frozen of each scene, and of the sums for its metrics."""
-        return urls.join_url(self.url, "statistics")
+        return urls.join_url(self.url, STATISTICS)
 
     @property
     def metrics(self) -> str:

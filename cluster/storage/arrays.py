@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -15,10 +15,13 @@ from zarr.storage import FsspecStore, LocalStore
 
 from cluster.storage import objects
 from cluster.storage.s3 import filesystem, storage_error
-from cluster.storage.urls import StorageError, is_remote, join_url, local_path, redact_url
+from cluster.storage.urls import StorageError, is_remote, is_web, join_url, local_path, redact_url
+from cluster.storage.versions import versions_below, versions_of
 
 METADATA = ("zarr.json", ".zarray", ".zgroup")
 """Objects of which every array and group has one."""
+ATTRIBUTES = ".zattrs"
+"""Object with the attributes of an array of version 2."""
 CODECS = frozenset(
     "bytes transpose crc32c sharding_indexed blosc zstd gzip zlib lz4 bz2 lzma shuffle delta "
     "fixedscaleoffset bitround packbits".split()
@@ -90,6 +93,20 @@ def open_array(url: str) -> StoredArray | dict[str, Any] | None:
         attributes=attributes,
         array=found,
     )
+
+
+def array_versions(url: str) -> Iterator[str]:
+    """Yield what tells the versions of an array's objects: its metadata and its chunks, by one listing.
+
+    A web server can't be listed: of an array there, only the metadata is asked for.
+
+    Raises:
+        StorageError: the array can't be listed.
+    """
+    if is_web(url):
+        yield from versions_of(join_url(url, name) for name in (*METADATA, ATTRIBUTES))
+    else:
+        yield from versions_below(url)
 
 
 def _check_codecs(url: str, metadata: dict[str, Any]) -> None:

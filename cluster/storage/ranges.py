@@ -19,6 +19,7 @@ import fsspec
 from cluster.storage.objects import local_etag, open_regular
 from cluster.storage.s3 import guarded, storage_error
 from cluster.storage.urls import StorageError, is_remote, local_path, redact_url
+from cluster.storage.versions import etag_in, info_if_told, info_of, version_in
 
 BLOCK_BYTES = 1 << 16
 """Shorter reads, as those of headers, fetch whole blocks of this size, which are kept for the next."""
@@ -213,17 +214,6 @@ class _LocalReader:
         self._file.close()
 
 
-def _info(url: str) -> dict[str, Any]:
-    info: dict[str, Any] = guarded(url, lambda store: store.info(url))
-    if info.get("type") == "directory":
-        raise FileNotFoundError(f"{redact_url(url)!r} is a folder")
-    return info
-
-
-def _etag(info: dict[str, Any]) -> str:
-    return str(info.get("ETag", info.get("etag", ""))).strip('"')
-
-
 class _S3Reader:
     """An object of S3, asked for by its ETag from the second request on."""
 
@@ -234,7 +224,7 @@ class _S3Reader:
         except StorageError as error:
             if not _answered(error, "InvalidRange", "416"):
                 raise
-            info = _info(url)  # an empty object has no range
+            info = info_of(url)  # an empty object has no range
             answer, self.start = {"ETag": info.get("ETag", "")}, b""
         self._tag = str(answer.get("ETag", ""))
         self.etag = self._tag.strip('"')
@@ -321,18 +311,18 @@ class _OtherReader:
         try:
             self.start = guarded(url, lambda store: store.cat_file(url, 0, first_bytes))
         except StorageError:
-            if _told(url).get("size") != 0:  # of an empty file, a range may be refused
+            if info_if_told(url).get("size") != 0:  # of an empty file, a range may be refused
                 raise
         self.size = len(self.start)
         if self.size != first_bytes:  # the whole file: it is shorter, or the store knows no ranges
             return
-        info = _told(url)
+        info = info_if_told(url)
         if info.get("size") is None:  # of a server that tells none
             self.start = guarded(url, lambda store: store.cat_file(url))
             self.size = len(self.start)
             return
         self.start = b""  # its version is not known
-        self.size, self.etag, self._version = int(info["size"]), _etag(info), _version(info)
+        self.size, self.etag, self._version = int(info["size"]), etag_in(info), version_in(info)
 
     def fetch(self, ranges: Sequence[Range]) -> list[bytes]:
         try:
@@ -340,7 +330,7 @@ class _OtherReader:
                 self._url,
                 lambda store: [store.cat_file(self._url, start, end) for start, end in ranges],
             )
-            if _version(_info(self._url)) != self._version:
+            if version_in(info_of(self._url)) != self._version:
                 raise replaced(self._url)
         except FileNotFoundError as error:
             raise replaced(self._url) from error
@@ -348,17 +338,3 @@ class _OtherReader:
 
     def close(self) -> None:
         pass
-
-
-def _told(url: str) -> dict[str, Any]:
-    """Return what a store tells of a file; nothing where it tells nothing, as some web servers."""
-    try:
-        return _info(url)
-    except (FileNotFoundError, StorageError):
-        return {}
-
-
-def _version(info: dict[str, Any]) -> list[str]:
-    """Return what a store tells of a file that changes with its bytes."""
-    names = ("ETag", "etag", "size", "mtime", "created", "LastModified", "last_modified", "generation")
-    return [f"{name}={info[name]}" for name in names if name in info]

@@ -27,15 +27,28 @@ from cluster.storage.scene_metadata import image_metadata, scene_objects
 from dmnet_core.reading import overview_of
 
 __all__ = [
+    "STATISTICS",
+    "SURVEY",
     "SceneLayout",
     "create_scene",
     "finish_scene",
     "read_scene_window",
+    "survey_url",
     "write_overviews",
     "write_scene_window",
 ]
+STATISTICS = "statistics"
+"""Folder beside the store that holds the surveys of its scenes."""
+SURVEY = ".safetensors"
+"""End of the name of a survey."""
 LAST = (f"{FUSED}/zarr.json", "zarr.json")
 """Objects without which a scene can't be opened as one, in the order in which they are put."""
+
+
+def survey_url(statistics_url: str, zarr_path: str) -> str:
+    """Return where the survey of a scene is; no folder of another pair has its name."""
+    folders = zarr_path.replace(f"{SURVEY}/", f"%2E{SURVEY[1:]}/")
+    return urls.join_url(statistics_url, f"{folders}{SURVEY}")
 
 
 def create_scene(store_url: str, zarr_path: str, layout: SceneLayout) -> None:

@@ -3,6 +3,10 @@
 import numpy as np
 from rasterio.crs import CRS
 
+from cluster.fusing.steps.fuse import FuseWindows
+from cluster.fusing.steps.read import read_window
+from cluster.fusing.steps.score import score_window
+from cluster.fusing.steps.write import write_window
 from cluster.storage import objects
 from cluster.storage.scene_store import (
     SceneLayout,
@@ -11,6 +15,8 @@ from cluster.storage.scene_store import (
     write_overviews,
     write_scene_window,
 )
+from dmnet_core.checkpoint import load_checkpoint
+from dmnet_core.prepare import Reading
 
 UTM = CRS.from_epsg(32610)
 PLACE = (30.0, 0.0, 500_000.0, 0.0, -30.0, 4_100_000.0)
@@ -59,6 +65,41 @@ def put_scene(store, name, layout, pixels=None, valid=None):
     write_overviews(store, name, layout)
     finish_scene(store, name, layout, {"pair_id": name})
     return pixels, valid
+
+
+def score_scene(row, opening, output):
+    """Survey a scene, fuse and score its windows by the steps of a run; return its row and the options.
+
+    Args:
+        row: pair_id, ir_url, vis_url and window 0.
+        opening: how it is cut into windows.
+        output: folder of the store and the statistics.
+    """
+    options = {
+        "store_url": f"{output}/fused.zarr", "statistics_url": f"{output}/statistics",
+        "fingerprint": "F", "opening": opening,
+    }  # fmt: skip
+    fuse_windows = FuseWindows(
+        checkpoint_url=None, digest=load_checkpoint().digest, device="cpu", num_threads=1,
+        reading=Reading(), opening=opening, statistics_url=options["statistics_url"],
+        output_dtype="uint8", precision="fp32", seed=0,
+    )  # fmt: skip
+
+    def fused(row):
+        (done,) = fuse_windows.fuse_rows([read_window(row, opening=opening)])
+        return write_window(done, **options)
+
+    survey = fused(row)
+    assert survey["status"] == "surveyed", survey["detail"]
+    sizes = {"scene_height": survey["height"], "scene_width": survey["width"]}
+    scene = survey | sizes | {"recorded_at": 1.0}
+    windows = [fused(scene | {"window": number}) for number in range(1, survey["num_windows"] + 1)]
+    for window in windows:
+        assert window["status"] == "fused", window["detail"]
+        assert window["source_version"] == survey["source_version"]
+        scored = score_window(scene | window, **options)
+        assert scored["status"] == "scored", scored["detail"]
+    return scene, options
 
 
 def files_of(url):

@@ -20,10 +20,11 @@ from cluster.fusing.steps.attempts import MAX_ATTEMPTS, AttemptCounts
 from cluster.fusing.steps.compare import compare_bytes
 from cluster.fusing.steps.fuse import FuseWindows
 from cluster.fusing.steps.read import Opening, read_window
-from cluster.fusing.steps.rows import delete_sums, sums_url, survey_url
+from cluster.fusing.steps.rows import delete_sums, sums_url
 from cluster.fusing.steps.survey import load_survey
 from cluster.fusing.steps.write import write_window
 from cluster.storage import fused_store, objects
+from cluster.storage.scene_store import survey_url
 from dmnet_core.checkpoint import load_checkpoint
 from dmnet_core.inference import fuse
 from dmnet_core.metrics import METRICS

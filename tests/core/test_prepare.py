@@ -1,8 +1,11 @@
 """What becomes of source values: ranges, pixels without data, borders, colour."""
 
+import io
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from dmnet_core.checkpoint import load_checkpoint
 from dmnet_core.color import rgb_to_chroma, rgb_to_y
@@ -159,6 +162,52 @@ def test_a_spiral_is_followed_to_its_end_and_an_island_is_not_a_border():
     spiral[0:38, 2] = spiral[37, 2:50] = spiral[4:38, 49] = spiral[4, 8:50] = spiral[4:30, 8] = True
     image[spiral] = image[20, 20] = 0
     np.testing.assert_array_equal(find_border(image), spiral)
+
+
+FOOTPRINT = np.add.outer(np.arange(240), -np.arange(320) / 40) > 14
+"""The slanted part that a registered image shows, below a border of 14 to 22 rows."""
+
+
+def jpeg(pixels, quality):
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=quality)
+    return np.asarray(Image.open(buffer))
+
+
+@pytest.mark.parametrize("quality", [50, 75, 95])
+@pytest.mark.parametrize("is_colour", [False, True])
+def test_a_border_of_zeros_is_found_after_jpeg_has_changed_it(is_colour, quality):
+    waves = np.multiply.outer(np.sin(np.arange(240) / 17), np.cos(np.arange(320) / 23))
+    inside = np.clip(100 + 55 * waves + RANDOM.normal(0, 8, (240, 320)), 40, 230)
+    image = np.where(FOOTPRINT, inside, 0).astype(np.uint8)
+    if is_colour:
+        image = np.dstack([image, image // 2, image // 3 + 30 * FOOTPRINT]).astype(np.uint8)
+    noisy = jpeg(image, quality)
+    assert (noisy[~FOOTPRINT] > 0).any()
+    found = find_border(noisy)
+    assert not (found & FOOTPRINT).any()
+    # nothing but pixels to which JPEG gave half of the data's brightness, in blocks of strong edges
+    assert (~found & ~FOOTPRINT).sum() <= 0.002 * (~FOOTPRINT).sum()
+    assert find_border(jpeg(np.clip(image, 40, None), quality)) is None
+
+
+def test_the_border_of_a_rectified_thermal_jpeg_is_found_and_a_dark_frame_has_none(shared_data):
+    files = sorted((shared_data / "uav_facade/ir").iterdir())
+    for file in files:
+        image = np.asarray(Image.open(file))
+        border = find_border(image)
+        assert 0.043 < border.mean() < 0.044
+        # the border's JPEG noise ends at half of the 19 or 20 levels of the picture's darkest part
+        assert image.mean(axis=2)[border].max() < 10 and np.percentile(image[~border], 0.1) >= 18
+    found = {}
+    for data in ("msrs_sample", "tno_test", "roadscene_test"):
+        for file in sorted((shared_data / data).rglob("*.[pj][np]g")):
+            border = find_border(np.asarray(Image.open(file)))
+            if border is not None:
+                found[f"{data}/{file.parent.name}/{file.name}"] = int(border.sum())
+    # left by the digitising of a video, and of one value
+    expected = {"03": 2486, "14": 3006, "17": 2962}
+    assert found == {f"tno_test/vis/{name}.png": count for name, count in expected.items()}
 
 
 def test_a_dark_sky_is_data():

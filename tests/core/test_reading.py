@@ -109,7 +109,7 @@ def test_a_slanted_border_is_found_to_the_pixel_and_does_not_widen_the_range(val
     ir = np.where(FOOTPRINT, COUNTS, value).astype(np.uint16)
     ir[100, 100] = value  # a dead pixel far from the border is data
     found = read(ir, COLOUR)
-    assert found.ir.border_values == (value,) and found.vis.border is None
+    assert found.ir.border_limits == ((value, value),) and found.vis.border is None
     low, high = read(COUNTS, COLOUR).ir.limits
     # means that are half border lie thousands of counts away
     assert found.ir.limits == pytest.approx((low, high), abs=300)
@@ -121,6 +121,31 @@ def test_a_slanted_border_is_found_to_the_pixel_and_does_not_widen_the_range(val
     small = prepare_overview(*images, found, **masks)
     lost = np.kron(~small.valid, np.ones((STEP, STEP), bool))[:HEIGHT, :WIDTH]
     assert lost[~FOOTPRINT].all() and lost.mean() < 2 * (~FOOTPRINT).mean()
+
+
+@pytest.mark.parametrize("width", [1, 3, 4, 5, 7])
+@pytest.mark.parametrize("sides", ["top", "left", "all", "far"])
+def test_a_border_thinner_than_a_pixel_of_the_overview_takes_no_part_in_the_range(width, sides):
+    counts = (22_500 + 10 * ROWS + RANDOM.integers(0, 200, (HEIGHT, WIDTH))).astype(np.uint16)
+    from_end = (HEIGHT - 1 - ROWS, WIDTH - 1 - COLUMNS)
+    distance = {
+        "top": ROWS, "left": COLUMNS, "far": np.minimum(*from_end),
+        "all": np.minimum(np.minimum(ROWS, COLUMNS), np.minimum(*from_end)),
+    }[sides]  # fmt: skip
+    inside = distance >= width
+    found = read(np.where(inside, counts, 0).astype(np.uint16), COLOUR)
+    # up to four pixels of the overview are left out, 16 rows of 10 counts each
+    assert found.ir.limits == pytest.approx(read(counts, COLOUR).ir.limits, abs=200)
+    window = prepare_window(np.where(inside, counts, 0).astype(np.uint16), COLOUR, found, 0, 0)
+    np.testing.assert_array_equal(window.valid, inside)
+
+
+def test_jpeg_noise_on_a_border_is_no_data_in_any_window():
+    inside = COLUMNS - ROWS // 40 > 60
+    noise = RANDOM.integers(0, 4, (HEIGHT, WIDTH)) * (RANDOM.random((HEIGHT, WIDTH)) < 0.3)
+    noisy = np.where(inside, COLOUR[..., 0], noise).astype(np.uint8)
+    found = read(noisy, COLOUR)
+    np.testing.assert_array_equal(prepare_window(noisy, COLOUR, found, 0, 0).valid, inside)
 
 
 def test_a_window_without_any_data_has_the_fill_of_the_scene():

@@ -16,7 +16,7 @@ from tests.core.test_model import TINY
 BORDER = np.tri(32, 48, dtype=bool)
 READING = SceneReading(
     63, 95, 2,
-    ir=SideReading((7000.0, 9500.1), 0.1 + 0.2, (0.0, 65535.0), BORDER),
+    ir=SideReading((7000.0, 9500.1), 0.1 + 0.2, ((0.0, 0.0), (65535.0, 65535.0)), BORDER),
     vis=SideReading((0.0, 255.0), 1 / 3),
     colour="vis",
 )  # fmt: skip
@@ -42,7 +42,8 @@ def test_a_stored_survey_is_the_same_and_has_one_digest(recorded):
     assert (loaded.height, loaded.width, loaded.window) == (63, 95, 64)
     assert replace(loaded.reading, ir=READING.ir) == READING
     ir = loaded.reading.ir
-    assert (ir.limits, ir.fill, ir.border_values) == ((7000.0, 9500.1), 0.1 + 0.2, (0.0, 65535.0))
+    assert (ir.limits, ir.fill) == ((7000.0, 9500.1), 0.1 + 0.2)
+    assert ir.border_limits == ((0.0, 0.0), (65535.0, 65535.0))
     np.testing.assert_array_equal(ir.border, BORDER)
     assert loaded.statistics.num_pixels == 32 * 48
     with torch.inference_mode(), replaying(model, loaded.statistics):
@@ -73,7 +74,7 @@ def test_damaged_bytes_are_refused(recorded):
         (b'\\"step\\": 2', b'\\"step\\": 3', "expected torch.bool of"),
         (b'\\"colour\\": \\"vis\\"', b'\\"colour\\": \\"red\\"', "colour is 'red'"),
         (b"0.3333333333333333", b"NaN" + b" " * 15, "fill or border value is nan"),
-        (b"[0.0, 65535.0]", b"[]" + b" " * 12, "a mask without values"),
+        (b"[[0.0, 0.0], [65535.0, 65535.0]]", b"[]" + b" " * 30, "a mask without values"),
         (b"statistics/dtb", b"statistics_dtb", "expected float32 statistics alone"),
     ],
 )

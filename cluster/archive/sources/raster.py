@@ -29,6 +29,7 @@ from cluster.archive.sources.source import (
 )
 from cluster.archive.sources.tiff import as_read, is_data
 from cluster.archive.sources.tiff_header import check_block
+from cluster.storage.versions import digest_versions, versions_of
 
 ALPHA_SAMPLES, ALPHA_SIDE = 8, 64
 """Samples along each axis by which it is told whether alpha is a mask, and the side of each in pixels."""
@@ -56,6 +57,8 @@ class RasterSource(Source):
     """Number of the band that is alpha; None where there is none."""
     stored_in: Callable[[Window, int], Mask | None] = lambda window, step: None
     """Which pixels of a window, reduced by a step, the file stores at all; None for all."""
+    parts: tuple[str, ...] = ()
+    """URLs of the files that a VRT names."""
     is_indexed: bool = False
     """Whether samples are entries of a palette, which have no mean."""
 
@@ -63,6 +66,10 @@ class RasterSource(Source):
     def num_bytes(self) -> int:
         """Bytes fetched so far, of all files that the image is made of."""
         return self.files.num_fetched
+
+    def parts_version(self) -> str:
+        """Return a digest of the versions of the files that a VRT names; see `Source.parts_version`."""
+        return digest_versions(versions_of(self.parts)) if self.parts else ""
 
     def overview(self, max_side: int) -> SourceImage:
         """Return the image reduced to at most `max_side`; see `Source.overview`.

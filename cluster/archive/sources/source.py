@@ -57,7 +57,8 @@ class Source(ABC):
     nodata: float | None = None
     """Value that the file declares to stand for no data; None where there is none."""
     etag: str = ""
-    """What the store calls the version of the file that is read; empty for an array of many objects."""
+    """What the store calls the version of the file that is read; empty for an array of many objects, and
+    of a file that names others only its own: see `parts_version`."""
     digest: str = ""
     """Digest of the file's bytes, as `digest_of` makes it; empty where the file was not read whole, or
     names others that hold the pixels."""
@@ -68,6 +69,16 @@ class Source(ABC):
     @abstractmethod
     def num_bytes(self) -> int:
         """Bytes fetched so far."""
+
+    def parts_version(self) -> str:
+        """Return a digest of the versions of all other files that hold the pixels; empty without any.
+
+        The store is asked for each of these files, or lists them.
+
+        Raises:
+            StorageError: it can't be asked.
+        """
+        return ""
 
     @property
     def whole(self) -> Window:

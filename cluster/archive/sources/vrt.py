@@ -103,6 +103,7 @@ def open_vrt(file: RangeFile, *, max_pixels: int, bands: Sequence[int] | None) -
             file_bytes=file.size,
             bands=read,
             alpha=alpha if alpha not in read and kind in (np.uint8, np.uint16) else None,
+            parts=tuple(sources),
             stored_in=partial(_covered, _rectangles(document, read[0])),
         )
     finally:

@@ -21,11 +21,14 @@ from cluster.archive.sources.bands import as_picture, check_bands, picture_bands
 from cluster.archive.sources.image import Mask, Pixels, SourceImage, check_pixels
 from cluster.archive.sources.source import BLOCK_SIDE, Source, Window, read_in_blocks, reduction
 from cluster.archive.sources.tiff import as_read, is_data
-from cluster.storage.arrays import StoredArray, open_array
+from cluster.storage.arrays import StoredArray, array_versions, open_array
 from cluster.storage.urls import join_url, redact_url
+from cluster.storage.versions import digest_versions
 
 ROWS = frozenset({"y", "row", "rows", "lat", "latitude", "height", "northing"})
 COLUMNS = frozenset({"x", "column", "columns", "col", "lon", "longitude", "width", "easting"})
+SPATIAL_REF = "spatial_ref"
+"""Array whose attributes say, by CF, where others lie on the earth."""
 FUSED, VALID = "fused", "valid"
 """Arrays of a pair in our own output."""
 MAX_BANDS_UNNAMED = 16
@@ -45,6 +48,8 @@ class ZarrSource(Source):
     """Numbers of the bands that are read, from 1."""
     valid: StoredArray | None
     """Array (y, x) of flags, 0 where the image has no data; None where there is none."""
+    beside: tuple[str, ...]
+    """URLs of the arrays beside it that say what the pixels are: flags, and the place on the earth."""
     _num_bytes: int = field(default=0, init=False)
 
     @property
@@ -57,6 +62,14 @@ class ZarrSource(Source):
         """Numbers of rows and columns that are read at least."""
         height, width = _without(self.band_axis, self.array.chunks)
         return height, width
+
+    def parts_version(self) -> str:
+        """Return a digest of the versions of all objects; see `Source.parts_version`."""
+        return digest_versions(
+            f"{number}/{version}"
+            for number, url in enumerate((self.array.url, *self.beside))
+            for version in array_versions(url)
+        )
 
     def overview(self, max_side: int) -> SourceImage:
         """Return the image reduced to at most `max_side`; see `Source.overview`."""
@@ -129,7 +142,8 @@ def open_zarr(url: str, *, max_pixels: int, bands: Sequence[int] | None) -> Zarr
         read = tuple(bands)
     folder = array.url.rstrip("/").rpartition("/")[0]
     named = array.attributes.get("ancillary_variables")
-    valid = open_array(join_url(folder, VALID)) if named == VALID else None
+    valid_url = join_url(folder, VALID)
+    valid = open_array(valid_url) if named == VALID else None
     crs, transform = _where(array, folder)
     return ZarrSource(
         url=url,
@@ -145,6 +159,7 @@ def open_zarr(url: str, *, max_pixels: int, bands: Sequence[int] | None) -> Zarr
         band_axis=band_axis,
         bands=read,
         valid=valid if isinstance(valid, StoredArray) else None,
+        beside=(*([valid_url] if named == VALID else []), join_url(folder, SPATIAL_REF)),
     )
 
 
@@ -196,11 +211,11 @@ def _where(array: StoredArray, folder_url: str) -> tuple[str, Transform | None]:
     numbers: Sequence[Any] | None = attributes.get("spatial:transform")
     if not (crs and numbers):
         mapping = str(attributes.get("grid_mapping") or attributes.get("coordinates") or "")
-        if "spatial_ref" not in mapping.split():
+        if SPATIAL_REF not in mapping.split():
             return "", None
-        found = open_array(join_url(folder_url, "spatial_ref"))
+        found = open_array(join_url(folder_url, SPATIAL_REF))
         said = found.attributes if isinstance(found, StoredArray) else {}
-        crs = said.get("crs_wkt") or said.get("spatial_ref") or ""
+        crs = said.get("crs_wkt") or said.get(SPATIAL_REF) or ""
         said_numbers = (str(said.get("GeoTransform", "")).split() + [""] * 6)[:6]
         numbers = [said_numbers[place] for place in (1, 2, 0, 4, 5, 3)]
     from rasterio.crs import CRS  # only an array that lies on the earth needs GDAL

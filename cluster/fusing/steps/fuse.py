@@ -20,12 +20,12 @@ from cluster.fusing.steps.rows import (
     Row,
     crashed,
     pack_image,
-    survey_url,
     unpack_image,
     unpack_mask,
 )
 from cluster.fusing.steps.survey import load_survey, prepare_row, survey_scene
 from cluster.storage import objects, urls
+from cluster.storage.scene_store import survey_url
 from dmnet_core.checkpoint import load_checkpoint
 from dmnet_core.inference import finish, fuse_and_score
 from dmnet_core.metrics import METRICS

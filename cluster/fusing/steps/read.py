@@ -62,7 +62,8 @@ def read_window(row: Row, *, opening: Opening, attempts: Attempts | None = None)
          crs, crs_code          coordinate reference system of the visible image, WKT and "EPSG:n"; empty
                                 where it has none
          transform              its six numbers in a text, empty where it has none
-         source_version         what the store calls the versions of both files
+         source_version         what the store calls the versions of both files, and of a scene after a
+                                space the digest of those of the files that these name
          source_note            what a user should know about the pixels, often empty
          reason, detail         "" or why the pair is rejected
          read_bytes, read_s     bytes of both files that were read, seconds
@@ -93,14 +94,27 @@ def version_of(pair: OpenPair) -> str:
     return f"{pair.grid.ir.etag} {pair.grid.vis.etag}"
 
 
-def check_version(pair: OpenPair, row: Row) -> None:
-    """Raise BadPair where the files are others than those that a scene's row was made of."""
-    if version_of(pair) != row["source_version"]:
-        detail = (
-            "a file was replaced while the scene was fused, expected one version of it: run the same "
-            "command again when nothing writes there"
-        )
-        raise BadPair("", BadImage("failed", detail), pair.num_bytes)
+def check_version(pair: OpenPair, row: Row, *, with_parts: bool = False) -> None:
+    """Raise BadPair where the files are others than those that a scene's row was made of.
+
+    Args:
+        pair: the pair as it is now.
+        row: with the scene's `source_version`.
+        with_parts: whether the TIFFs that a VRT names and the objects of a Zarr array are looked at too,
+            each by the store's answer to a request: once at the end of a scene, not for every window.
+    """
+    versions, _, parts = row["source_version"].rpartition(" ")
+    if version_of(pair) != versions:
+        replaced = "a file"
+    elif with_parts and pair.grid.parts_version() != parts:
+        replaced = "a file that a VRT names, or an object of a Zarr array,"
+    else:
+        return
+    detail = (
+        f"{replaced} was replaced while the scene was fused, expected one version of it: run the same "
+        "command again when nothing writes there"
+    )
+    raise BadPair("", BadImage("failed", detail), pair.num_bytes)
 
 
 def part_of(window: Window) -> Part:
@@ -122,7 +136,6 @@ def _read(row: Row, pair: OpenPair, opening: Opening) -> Row:
     """Return the columns of what was found: those of `_nothing`, filled."""
     found: Row = {
         "grid": pair.grid.kind,
-        "source_version": version_of(pair),
         **pack_place(pair.crs, pair.crs_code, pair.transform),
     }
     height, width = pair.grid.height, pair.grid.width
@@ -130,10 +143,15 @@ def _read(row: Row, pair: OpenPair, opening: Opening) -> Row:
         check_version(pair, row)
         window = window_at(height, width, opening.window, opening.halo, row["window"] - 1)
         images = pair.read(part_of(window))
-        found |= {"task": WINDOW, "num_windows": row["num_windows"]}
+        kept = ("num_windows", "source_version")
+        found |= {"task": WINDOW, **{name: row[name] for name in kept}}
     elif is_scene(height, width, opening.window):
         number = count_windows(height, width, opening.window)
-        return found | {"task": SCENE, "num_windows": number, "source_note": pair.note}
+        # before any pixel of the scene is read
+        version = f"{version_of(pair)} {pair.grid.parts_version()}"
+        return found | {
+            "task": SCENE, "num_windows": number, "source_version": version, "source_note": pair.note
+        }  # fmt: skip
     else:
         images = pair.read()
     return found | {

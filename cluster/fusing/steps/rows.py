@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from cluster.fusing.steps.attempts import MAX_ATTEMPTS
 from cluster.storage import objects, urls
+from cluster.storage.scene_store import SURVEY, survey_url
 
 Row = dict[str, Any]
 FRAME, SCENE, WINDOW = "frame", "scene", "window"
@@ -23,8 +24,6 @@ RANGES = ("ir_low", "ir_high", "vis_low", "vis_high")
 NO_PLACE = {"crs": "", "transform": ""}
 """Columns of the ledger's row of a window, whose place is that of its pair."""
 
-SURVEY = ".safetensors"
-"""End of the name of a survey."""
 OF_SUMS = re.compile(r"sums-(\d+\.\d+)(?:/\d+\.npz|\.json)")
 """Paths of the sums of a scene's windows, and of its metrics; the group is the id of their survey."""
 
@@ -60,12 +59,6 @@ def ledger_place(row: Row) -> Row:
     `crs` is a code as EPSG:32632 where there is one, else WKT; what the pair does not have is empty.
     """
     return {"crs": row["crs_code"] or row["crs"], "transform": row["transform"]}
-
-
-def survey_url(statistics_url: str, zarr_path: str) -> str:
-    """Return where the survey of a scene is; no folder of another pair has its name."""
-    folders = zarr_path.replace(f"{SURVEY}/", f"%2E{SURVEY[1:]}/")
-    return urls.join_url(statistics_url, f"{folders}{SURVEY}")
 
 
 def sums_url(statistics_url: str, zarr_path: str, survey_id: str) -> str:

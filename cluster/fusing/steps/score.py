@@ -27,11 +27,11 @@ from cluster.fusing.steps.rows import (
     ledger_place,
     pack_place,
     sums_url,
-    survey_url,
 )
 from cluster.fusing.steps.survey import load_survey, read_part, survey_id
 from cluster.fusing.steps.write import attributes_of, layout_of
 from cluster.storage import fused_store, objects, scene_store, urls
+from cluster.storage.scene_store import survey_url
 from dmnet_core.inference import fused_luminance
 from dmnet_core.levels import to_levels
 from dmnet_core.metrics import (
@@ -165,7 +165,7 @@ def _finish(
     row: Row, opening: Opening, store_url: str, statistics_url: str, fingerprint: str
 ) -> Row:
     with open_pair(row, **opening.options) as pair:
-        check_version(pair, row)
+        check_version(pair, row, with_parts=True)  # all of its pixels have been read by now
         place = pack_place(pair.crs, pair.crs_code, pair.transform)
     layout = layout_of(row | place, opening.window)
     metrics = _merged(row, statistics_url)

@@ -19,12 +19,11 @@ from cluster.fusing.steps.rows import (
     Row,
     crashed,
     ledger_place,
-    survey_url,
     unpack_image,
     unpack_mask,
 )
 from cluster.storage import fused_store, objects, scene_store, urls
-from cluster.storage.scene_store import SceneLayout
+from cluster.storage.scene_store import SceneLayout, survey_url
 
 COUNTED_BYTES = 2**24
 """Size of fused pixels, in bytes, from which attempts to write them are counted: writing large ones may
