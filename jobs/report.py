@@ -12,9 +12,9 @@ from cluster.text.plain_text import printable  # noqa: E402
 
 NAME = "report"
 DESCRIPTION = (
-    "Write OUT/report/index.html on an output of fuse_archive: counts, runs, distributions, the worst and "
-    "the best pairs as images, and a search. The page opens from a folder or a bucket and loads nothing "
-    "from elsewhere. fuse_archive writes it too, at the end of each run."
+    "Write OUT/report/index.html on an output of fuse_archive: counts, runs, distributions, the worst "
+    "and the best pairs as images, and a search. The page opens from a folder or a bucket and loads "
+    "nothing from elsewhere. fuse_archive writes it too, at the end of each run."
 )
 
 

@@ -26,7 +26,8 @@ OWN = frozenset(
 NEEDED = ("pair_id", "zarr_path", "height", "width")
 EMPTY_LEDGER = (
     "select '' as pair_id, 0::bigint as \"window\", '' as status, '' as run_id, 0.0 as recorded_at, "
-    "0::bigint as ir_size, 0::bigint as vis_size, '' as ir_bands, '' as vis_bands, '' as ir_to_vis limit 0"
+    "0::bigint as ir_size, 0::bigint as vis_size, '' as ir_bands, '' as vis_bands, '' as ir_to_vis "
+    "limit 0"
 )
 EMPTY_REJECTED = "select '' as pair_id, '' as reason, '' as detail limit 0"
 
@@ -48,8 +49,8 @@ class Archive:
 def open_archive(database: Database, output_url: str) -> Archive:
     """Make the views `stored`, `rejected` and `ledger`, and the tables `latest` and `measured`.
 
-    `latest` has the run of each fused pair. `measured` has pair_id, pixels, recorded_at, the measures, and
-    a small whole number for each group: the place of the pair's value among those shown, from 0 on.
+    `latest` has the run of each fused pair. `measured` has pair_id, pixels, recorded_at, the measures,
+    and a small whole number for each group: the place of the pair's value among those shown, from 0 on.
 
     Raises:
         ValueError: there is no metrics.parquet, or it lacks columns.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.resources
 from typing import Any
 
+from bokeh.core.types import ID
 from bokeh.embed import json_item
 from bokeh.models import ColumnDataSource, HoverTool
 from bokeh.palettes import Category10
@@ -19,14 +20,15 @@ COLOURS = Category10[10]
 HEIGHT = 320
 """Height of a chart, in CSS pixels."""
 SOURCES = {
-    "bars": {"left": [], "right": [], "top": []},
-    "lines": {"xs": [], "ys": [], "colour": []},
-    "points": {"x": [], "y": []},
-    "rates": {"x": [], "y": []},
-    "durations": {"x": [], "y": []},
-    "outlines": {"xs": [], "ys": [], "pair": []},
+    "bars": {"left": [0], "right": [1], "top": [1]},
+    "lines": {"xs": [[0, 1]], "ys": [[0, 1]], "colour": [COLOURS[0]]},
+    "points": {"x": [0, 1], "y": [0, 1]},
+    "rates": {"x": [0, 1], "y": [0, 1]},
+    "durations": {"x": [0, 1], "y": [0, 1]},
+    "outlines": {"xs": [[0, 1, 1]], "ys": [[0, 0, 1]], "pair": [""]},
 }
-"""Columns of the data sources, by their names, under which the script finds them."""
+"""Columns of the data sources, by their names, under which the script finds them. Their first values only
+give the axes a range until the script has put in others."""
 
 
 def bundle() -> str:
@@ -46,14 +48,15 @@ def charts() -> dict[str, Any]:
         "chart-durations": _over_time(sources["durations"], "minutes"),
         "chart-map": _map(sources),
     }
-    return {target: json_item(chart, target) for target, chart in made.items()}
+    return {target: json_item(chart, ID(target)) for target, chart in made.items()}
 
 
 def _figure(**options: Any) -> Any:
     """Return an empty figure, as wide as its element, that the page paints in its own colours."""
     return figure(
         height=HEIGHT, sizing_mode="stretch_width", toolbar_location=None, output_backend="canvas",
-        background_fill_alpha=0, border_fill_alpha=0, outline_line_alpha=0, min_border_right=16, **options,
+        background_fill_alpha=0, border_fill_alpha=0, outline_line_alpha=0, min_border_right=16,
+        **options,
     )  # fmt: skip
 
 
@@ -90,8 +93,6 @@ def _map(sources: dict[str, Any]) -> Any:
         tools="pan,wheel_zoom,tap", active_scroll=None, match_aspect=True, x_axis_type="mercator",
         y_axis_type="mercator", x_axis_label="longitude, degrees", y_axis_label="latitude, degrees",
     )  # fmt: skip
-    chart.patches(
-        "xs", "ys", source=sources["outlines"], fill_alpha=0.25, line_width=1.5, name="glyph"
-    )
+    chart.patches("xs", "ys", source=sources["outlines"], fill_alpha=0.25, line_width=1.5, name="glyph")
     chart.add_tools(HoverTool(tooltips=[("pair", "@pair")]))
     return chart

@@ -1,4 +1,4 @@
-"""Which pairs a page holds: those asked for, the worst and best by each measure, and a sample of the rest.
+"""Which pairs a page holds: those asked for, the worst and best by each measure, and a sample of all.
 
 The order is that of importance: images are made of the first ones, and a page that would be too large
 leaves out the last ones.
@@ -45,9 +45,7 @@ class Chosen:
     """Number of pairs that were asked for; they are the first ones."""
 
 
-def choose_pairs(
-    database: Database, archive: Archive, output_url: str, where: str | None
-) -> Chosen:
+def choose_pairs(database: Database, archive: Archive, output_url: str, where: str | None) -> Chosen:
     """Return the pairs of a page.
 
     Args:
@@ -71,15 +69,11 @@ def choose_pairs(
     for number in chain(wanted, extremes, sample):
         if len(places) < NUM_ROWS:
             places.setdefault(number, len(places))
-    rows = _rows(database, list(places))
-    return Chosen(
-        rows,
-        *(
-            {name: [places[number] for number in found] for name, found in of.items() if found}
-            for of in (worst, best)
-        ),
-        num_wanted=len(wanted),
-    )  # fmt: skip
+    worst_places, best_places = (
+        {name: [places[number] for number in found] for name, found in of.items() if found}
+        for of in (worst, best)
+    )
+    return Chosen(_rows(database, list(places)), worst_places, best_places, len(wanted))
 
 
 def describe_rows(rows: list[Row], archive: Archive, kinds: dict[str, str]) -> Row:
@@ -132,9 +126,7 @@ def _wanted(database: Database, output_url: str, where: str) -> list[int]:
         other.run("create or replace table metrics as from stored")
         other.close_to_files()
         other.choose("meeting", "metrics", where, "--where")
-        named = other.frame(
-            f"select pair_id from meeting order by pair_id limit {MAX_THUMBNAILS}"
-        )
+        named = other.frame(f"select pair_id from meeting order by pair_id limit {MAX_THUMBNAILS}")
     if named.empty:
         raise ValueError(f"--where {where!r} is met by no fused pair, expected one: correct it")
     database.add("wanted", named)
@@ -170,8 +162,8 @@ def _rows(database: Database, numbers: list[int]) -> list[Row]:
     known = database.columns("from ledger")
     read = [f"l.{quoted(name)}" for name in FROM_LEDGER if name in known]
     query = (
-        f"select place, c.recorded_at, c.run_id, s.*, {', '.join(read) or 'null as nothing'} from chosen c "
-        f"join (select {', '.join(carried)} from stored) s using (pair_id) left join "
+        f"select place, c.recorded_at, c.run_id, s.*, {', '.join(read) or 'null as nothing'} "
+        f"from chosen c join (select {', '.join(carried)} from stored) s using (pair_id) left join "
         '(from ledger semi join chosen using (pair_id, recorded_at) where "window" = 0) l '
         "using (pair_id) order by place"
     )

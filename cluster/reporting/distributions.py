@@ -8,7 +8,8 @@ from cluster.reporting.archive_tables import Archive
 from cluster.reporting.groups import OTHERS
 from cluster.storage.tables import Database, quoted
 
-NUM_BINS = 40
+MIN_BINS, MAX_BINS = 8, 40
+"""Fewest and most bins of a histogram; between them twice the root of the number of pairs."""
 NUM_QUANTILES = 201
 """Quantiles from the least to the greatest value, by which the page finds a pair's percentile."""
 TAIL = 0.001
@@ -22,7 +23,7 @@ def distributions(database: Database, archive: Archive) -> dict[str, Any]:
         quantiles: measure -> NUM_QUANTILES values from least to greatest.
         means: measure -> its mean.
         numbers: measure -> the number of pairs with a finite value.
-        edges: measure -> NUM_BINS + 1 edges of bins.
+        edges: measure -> the edges of its bins.
         groups: for each group its name, its values and, by measure, the rows [number, mean, counts] of
             each value; the first group is that of all pairs.
     """
@@ -39,7 +40,7 @@ def distributions(database: Database, archive: Archive) -> dict[str, Any]:
         if number:
             quantiles[name] = [rounded(value) for value in found]
             means[name], numbers[name] = rounded(mean), number
-            edges[name] = _edges(low, high)
+            edges[name] = _edges(low, high, number)
     measures = list(quantiles)
     groups = [{"name": "", "values": ["all pairs"], "rows": _counts(database, edges, "0", 1)}]
     for index, group in enumerate(archive.groups):
@@ -61,11 +62,12 @@ def rounded(value: float | None) -> float:
     return float(f"{value:.6g}") if value is not None else 0.0
 
 
-def _edges(low: float, high: float) -> list[float]:
+def _edges(low: float, high: float, number: int) -> list[float]:
+    num_bins = min(MAX_BINS, max(MIN_BINS, round(2 * number**0.5)))
     if high <= low:
         margin = abs(low) * 0.01 or 0.5
         low, high = low - margin, high + margin
-    return [low + (high - low) * step / NUM_BINS for step in range(NUM_BINS + 1)]
+    return [low + (high - low) * step / num_bins for step in range(num_bins + 1)]
 
 
 def _counts(
@@ -75,13 +77,14 @@ def _counts(
     found: dict[str, list[list[Any]]] = {}
     for name, limits in edges.items():
         column, low = quoted(name), limits[0]
-        width = (limits[-1] - low) / NUM_BINS
-        place = f"greatest(0, least({NUM_BINS - 1}, floor(({column} - {low!r}) / {width!r})))::int"
+        num_bins = len(limits) - 1
+        width = (limits[-1] - low) / num_bins
+        place = f"greatest(0, least({num_bins - 1}, floor(({column} - {low!r}) / {width!r})))::int"
         counted = database.frame(
             f"select {code} as value, {place} as bin, count(*) as number, sum({column}) as total "
             f"from measured where isfinite({column}) group by all"
         )
-        rows: list[list[Any]] = [[0, 0.0, [0] * NUM_BINS] for _ in range(num_values)]
+        rows: list[list[Any]] = [[0, 0.0, [0] * num_bins] for _ in range(num_values)]
         for value, place_of, number, total in counted.itertuples(index=False):
             row = rows[int(value)]
             row[0] += int(number)

@@ -24,8 +24,8 @@ def footprints(rows: list[Row]) -> tuple[list[Row], str]:
         rows: pairs with crs, transform, height and width.
 
     Returns:
-        For each outline the pair's place in `rows`, and its `xs` and `ys` in metres of Web Mercator; and a
-        sentence for people, empty where nothing is missing.
+        For each outline the pair's place in `rows`, and its `xs` and `ys` in metres of Web Mercator; and
+        a sentence for people, empty where nothing is missing.
     """
     found: list[Row] = []
     num_placed = 0
@@ -49,7 +49,10 @@ def footprints(rows: list[Row]) -> tuple[list[Row], str]:
             points = [_mercator(*point) for point in rings[0]]
             found.append({"place": place, "xs": [x for x, _ in points], "ys": [y for _, y in points]})
     if num_placed > MAX_FOOTPRINTS:
-        return found, f"The map shows {MAX_FOOTPRINTS} of the {num_placed} pairs on this page that have a place."
+        shown = (
+            f"The map shows {MAX_FOOTPRINTS} of the {num_placed} pairs on this page that have a place."
+        )
+        return found, shown
     return found, ""
 
 

@@ -90,12 +90,16 @@ def _of_column(database: Database, name: str, kind: str) -> tuple[str, str, bool
         return name, f"({column})::varchar", False
     limits = database.first(f"select quantile_cont({column}, [0.25, 0.5, 0.75]) from stored s")[0]
     first, middle, last = (f"{float(limit):.4g}" for limit in limits)
-    return name, (
-        f"case when {column} <= {limits[0]} then '1: up to {first}' "
-        f"when {column} <= {limits[1]} then '2: {first} to {middle}' "
-        f"when {column} <= {limits[2]} then '3: {middle} to {last}' "
-        f"when {column} is not null then '4: above {last}' end"
-    ), False
+    return (
+        name,
+        (
+            f"case when {column} <= {limits[0]} then '1: up to {first}' "
+            f"when {column} <= {limits[1]} then '2: {first} to {middle}' "
+            f"when {column} <= {limits[2]} then '3: {middle} to {last}' "
+            f"when {column} is not null then '4: above {last}' end"
+        ),
+        False,
+    )
 
 
 def _values(database: Database, label: str, *, latest: bool) -> tuple[str, ...]:

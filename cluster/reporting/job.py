@@ -25,8 +25,6 @@ from cluster.storage import objects, urls
 from cluster.storage.config_urls import with_absolute_urls
 from cluster.storage.tables import Database
 from cluster.text import units
-from cluster.text.plain_text import one_line
-from cluster.text.run_log import RunLog
 from dmnet_core import __version__
 
 MAX_PAGE_BYTES = 5_000_000
@@ -88,7 +86,7 @@ def write_report(config: ReportConfig) -> Written:
     page, num_shown = _fitting(data, chosen, archive, kinds, pictures)
     url = urls.join_url(output_url, "report", "index.html")
     objects.put_bytes(url, page)
-    remove_others(output_url, rows)
+    remove_others(output_url, pictures.earlier, rows)
     return Written(
         url=url,
         num_pairs=archive.num_pairs,
@@ -98,26 +96,6 @@ def write_report(config: ReportConfig) -> Written:
         table_s=time.monotonic() - start - picture_s,
         picture_s=picture_s,
     )
-
-
-def report_after_run(output_url: str, log: RunLog) -> str:
-    """Write the report at the end of a run, and say where it is or why there is none.
-
-    Returns:
-        URL of the page, empty where there is none: a report that fails is no reason for a run to fail.
-    """
-    try:
-        written = write_report(ReportConfig(output_url=output_url))
-    except Exception as error:
-        said = one_line(error) or type(error).__name__
-        log.say("no_report", f"  no report: {said}; jobs/report.py writes it", error=said)
-        return ""
-    log.say(
-        "report", written.text, url=urls.redact_url(written.url), pairs=written.num_pairs,
-        shown=written.num_shown, pictures=written.num_pictures, bytes=written.num_bytes,
-        seconds=round(written.table_s + written.picture_s, 3),
-    )  # fmt: skip
-    return written.url
 
 
 def _describe(database: Database, archive: Archive, records: list[Row], output_url: str) -> Row:

@@ -61,13 +61,13 @@ class Pictures:
     """Of the first pairs, the names of their strips; empty where none could be made."""
     reductions: list[int]
     """Of the first pairs with images, the whole number by which these are reduced; 0 for no images."""
+    earlier: frozenset[str]
+    """Files that an earlier report had left in the folder of pictures."""
     problems: list[str]
     """Why a picture is missing or lacks the sources; empty where nothing is."""
 
 
-def write_pictures(
-    rows: list[Row], output_url: str, opening: Opening, num_images: int
-) -> Pictures:
+def write_pictures(rows: list[Row], output_url: str, opening: Opening, num_images: int) -> Pictures:
     """Write the images of pairs that are not there yet.
 
     Args:
@@ -101,17 +101,20 @@ def write_pictures(
     return Pictures(
         [f"{name}.jpg" if f"{name}.jpg" in made else "" for name in names],
         reductions,
+        frozenset(there),
         [problems[place] for place in places],
     )
 
 
-def remove_others(output_url: str, rows: Iterable[Row]) -> None:
-    """Remove the images of an earlier report that belong to none of these pairs."""
+def remove_others(output_url: str, earlier: Iterable[str], rows: Iterable[Row]) -> None:
+    """Remove those of an earlier report's images that belong to none of these pairs.
+
+    Only what was there before this report began: another one that is made meanwhile keeps its images.
+    """
     kept = {name_of(row) for row in rows}
-    folder_url = urls.join_url(output_url, "report", FOLDER)
-    for file in list(objects.find_files(folder_url)):
-        if NAME.fullmatch(file.path) and file.path[:20] not in kept:
-            objects.delete(file.url)
+    for name in earlier:
+        if NAME.fullmatch(name) and name[:20] not in kept:
+            objects.delete(urls.join_url(output_url, "report", FOLDER, name))
 
 
 def name_of(row: Row) -> str:
@@ -121,7 +124,7 @@ def name_of(row: Row) -> str:
 
 
 def _reduction(row: Row) -> int:
-    return max(1, -(-max(row["height"], row["width"]) // MAX_SIDE))
+    return max(1, -(-int(max(row["height"], row["width"])) // MAX_SIDE))
 
 
 def _write(row: Row, output_url: str, opening: Opening, has_images: bool, there: set[str]) -> str:
@@ -133,9 +136,7 @@ def _write(row: Row, output_url: str, opening: Opening, has_images: bool, there:
     store_url = urls.join_url(output_url, "fused.zarr")
     problem = ""
     try:
-        fused = read_fused(
-            store_url, row["zarr_path"], max_side=max_side, max_pixels=opening.max_pixels
-        )
+        fused = read_fused(store_url, row["zarr_path"], max_side=max_side, max_pixels=opening.max_pixels)
     except Exception as error:  # one bad pair must not end the report on a million
         return f"no fused image: {one_line(error)[:300]}"
     images: dict[str, Picture] = {}

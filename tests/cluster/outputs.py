@@ -50,14 +50,17 @@ def write_output(url, pair_ids, *, carried=None, rejected=(), height=96, width=1
 def write_tables(url, rows, *, carried=None, rejected=(), size=(96, 128), places=None):
     """Write the tables and the run records of an output; `rows` have pair_id, zarr_path and both URLs."""
     number = len(rows)
-    crs, transform = zip(*(places or [("", "")] * number), strict=True)
+    places = places or [("", "")] * number
+    crs, transform = [crs for crs, _ in places], [transform for _, transform in places]
     common = {
         "height": size[0], "width": size[1], "bands": 1, "dtype": "uint8", "num_windows": 1,
         "valid_share": 0.9, "ir_low": 0.0, "ir_high": 255.0, "vis_low": 0.0, "vis_high": 255.0,
         "source_note": "", "grid": "identity", "crs": crs, "transform": transform, "seconds": 0.2,
         "fingerprint": "f",
     }  # fmt: skip
-    metrics = pd.DataFrame(rows).assign(**common, **metric_values(number), **(carried or {}))
+    columns = ["pair_id", "zarr_path", "ir_url", "vis_url"]
+    named = pd.DataFrame(rows, columns=columns).astype("string")
+    metrics = named.assign(**(common | metric_values(number) | (carried or {})))
     tables.write_table(urls.join_url(url, "metrics.parquet/part-000000.parquet"), metrics)
     rejects = pd.DataFrame(rejected, columns=["pair_id", "reason", "detail"]).astype("string")
     tables.write_table(urls.join_url(url, "rejected.parquet/part-000000.parquet"), rejects)

@@ -8,14 +8,14 @@ const paint = () => {
   const style = getComputedStyle(document.documentElement);
   const colour = (name) => style.getPropertyValue(`--${name}`).trim();
   for (const figure of charts.get("figures")) {
-    for (const axis of figure.select("Axis")) {
+    for (const axis of [...figure.below, ...figure.left]) {
       axis.setv({
         axis_label_text_color: colour("quiet"), major_label_text_color: colour("quiet"),
         axis_line_color: colour("line"), major_tick_line_color: colour("line"), minor_tick_line_color: null,
         axis_label_text_font_style: "normal", major_label_text_font_size: "12px", axis_label_text_font_size: "13px",
       });
     }
-    for (const grid of figure.select("Grid")) grid.setv({ grid_line_color: colour("line"), grid_line_alpha: 0.5 });
+    for (const grid of figure.center.filter((each) => "grid_line_color" in each)) grid.setv({ grid_line_color: colour("line"), grid_line_alpha: 0.5 });
     for (const drawn of figure.renderers.filter((each) => each.name === "glyph")) {
       for (const glyph of [drawn.glyph, drawn.nonselection_glyph, drawn.selection_glyph]) {
         if (!glyph || typeof glyph.setv !== "function") continue;
@@ -76,7 +76,7 @@ const drawDistribution = () => {
     xs: lines.map(([xs]) => xs), ys: lines.map(([, ys]) => ys),
     colour: isParted ? rows.map(({ place }) => data.colours[place % data.colours.length]) : [],
   };
-  charts.get("chart-distribution").select("LinearAxis")[0].axis_label = name;
+  charts.get("chart-distribution").below[0].axis_label = name;
   const quantile = (share) => number(data.quantiles[name][Math.round(share * (data.quantiles[name].length - 1))]);
   const named = ({ row, place }) => {
     const label = element("bdi", { class: "name" }, shown(group.values[place] || "(none)"));
@@ -96,9 +96,9 @@ const drawScatter = () => {
   const points = source("points");
   points.selected.indices = [];
   points.data = { x: xs.map((value) => value ?? NaN), y: ys.map((value) => value ?? NaN) };
-  const [across, up] = charts.get("chart-scatter").select("LinearAxis");
-  across.axis_label = x;
-  up.axis_label = y;
+  const figure = charts.get("chart-scatter");
+  figure.below[0].axis_label = x;
+  figure.left[0].axis_label = y;
   document.querySelectorAll(".axis-x").forEach((each) => { each.textContent = x; });
   document.querySelectorAll(".axis-y").forEach((each) => { each.textContent = y; });
 };

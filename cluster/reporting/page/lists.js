@@ -1,6 +1,6 @@
 // Lists of pairs: the worst and best, those in the brush, those that a search finds.
 
-const MOST_LISTED = 100;
+const MOST_LISTED = 200;
 
 const listPairs = (target, places, names) => {
   const headings = [{ name: "pair_id" }, ...names.map((name) => ({ name, right: true }))];

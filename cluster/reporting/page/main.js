@@ -42,7 +42,8 @@ const start = async () => {
   fill(byId("distribution-group"), data.groups.map((_, place) => String(place)), data.groups.map((each) => each.name || "nothing"));
   if (measures.includes("VIF")) for (const id of ["distribution-metric", "extremes-metric", "scatter-x"]) byId(id).value = "VIF";
   byId("scatter-y").value = measures.find((name) => name === "SCD") ?? measures[1] ?? "";
-  byId("search-columns").textContent = [...columns.keys()].map(shown).join(", ");
+  byId("search-columns").textContent = [...columns.keys()]
+    .map((name) => (/^[A-Za-z_]\w*$/.test(name) ? name : `"${shown(name.replaceAll('"', '""'))}"`)).join(", ");
 
   connectViewer();
   byId("pair-copy").addEventListener("click", copyLink);
