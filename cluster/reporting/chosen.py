@@ -22,7 +22,7 @@ from cluster.storage.tables import Database, quoted
 NUM_EXTREMES = 24
 """Number of worst, and of best, pairs by a measure."""
 NUM_ROWS = 6000
-"""Most pairs that a page holds."""
+"""Number of pairs that a page holds, where the archive has so many and their texts are short."""
 MAX_LETTERS = 200
 """Longest carried value that is shown, in letters."""
 FROM_LEDGER = tuple(name for name in READ if name not in ("pair_id", "ir_url", "vis_url"))
@@ -66,7 +66,9 @@ def choose_pairs(database: Database, archive: Archive, output_url: str, where: s
     extremes = [number for number in chain.from_iterable(by_rank) if number is not None]
     sample = _numbers(database, f"from measured order by hash(pair_id), pair_id limit {NUM_ROWS}")
     places: dict[int, int] = {}
-    for number in chain(wanted, extremes, sample):
+    for number in chain(wanted, extremes):
+        places.setdefault(number, len(places))
+    for number in sample:
         if len(places) < NUM_ROWS:
             places.setdefault(number, len(places))
     worst_places, best_places = (
