@@ -28,7 +28,7 @@ CONSTANTS = {
     "height": "512", "width": "640", "bands": "1", "dtype": "'uint8'", "num_windows": "1",
     "ir_low": "0.0", "ir_high": "255.0", "vis_low": "0.0", "vis_high": "255.0", "source_note": "''",
     "grid": "'identity'", "crs": "'EPSG:32632'",
-    "transform": "'10.0 0.0 ' || (400000 + i % 1000 * 200) || ' 0.0 -10.0 ' || (5000000 + i // 1000 * 200)",
+    "transform": "'10.0 0.0 ' || (400000 + i % 1000) || ' 0.0 -10.0 ' || (5000000 + i // 1000)",
     "fingerprint": "'f'",
 }  # fmt: skip
 
@@ -47,7 +47,8 @@ def write_tables(url, num_pairs):
     selected = ", ".join([*metrics, *measured, *others, *files, *carried])
     nothing = {"str": "''", "int64": "0", "float64": "null"}
     of_ledger = {name: nothing[kind] for name, kind in COLUMNS.items()} | {
-        "pair_id": PAIR_ID, "status": "'fused'", "run_id": f"'20261001T000000Z-00000' || i * 9 // {num_pairs}",
+        "pair_id": PAIR_ID, "status": "'fused'",
+        "run_id": f"'20261001T000000Z-00000' || i * 9 // {num_pairs}",
         "recorded_at": "1.7e9 + i",
     }  # fmt: skip
     ledger = ", ".join(
@@ -64,7 +65,9 @@ def write_tables(url, num_pairs):
             f"from range({num_pairs // 100}) t(i)",
             f"{url}/rejected.parquet/part-000000.parquet",
         )
-        for _ in database.write_blocks(f"select {ledger} {source}", f"{url}/ledger/part-a", ROWS_PER_PART):
+        for _ in database.write_blocks(
+            f"select {ledger} {source}", f"{url}/ledger/part-a", ROWS_PER_PART
+        ):
             pass
     for number in range(9):
         run_id = f"20261001T000000Z-00000{number}"
@@ -78,7 +81,9 @@ def write_tables(url, num_pairs):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--pairs", type=int, default=1_000_000)
-    parser.add_argument("--output", help="folder that keeps the tables and the page; a temporary one if unset")
+    parser.add_argument(
+        "--output", help="folder that keeps the tables and the page; a temporary one if unset"
+    )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         url = arguments.output or folder
