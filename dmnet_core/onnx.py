@@ -13,6 +13,7 @@ import argparse
 import io
 import sys
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -59,7 +60,7 @@ def to_onnx(model: DMNet, height: int, width: int) -> bytes:
     torch.onnx.export(
         OneSize(model, height, width).eval(),
         (torch.zeros(1, 1, height, width), torch.zeros(1, 1, height, width)),
-        file,
+        cast(Any, file),
         input_names=["ir", "vis"],
         output_names=["fused"],
         opset_version=OPSET,

@@ -23,8 +23,9 @@ def parse_arguments(arguments: list[str] | None = None) -> FuseConfig:
 def fuse(config: FuseConfig) -> str:
     """Fuse the archive; return why that must not count as a success, or an empty text."""
     from cluster.fusing.job import fuse_archive  # takes seconds: not before the options are checked
+    from cluster.reporting.after_run import report_after_run
 
-    return fuse_archive(config).problem
+    return fuse_archive(config, report_after_run if config.report else None).problem
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -6,7 +6,7 @@ import pytest
 
 from docs.draw_architecture import ROOT, import_graph, imported, module_of, modules
 
-TOP_ROOMS = ("fusing", "evaluating", "training", "exporting")
+TOP_ROOMS = ("fusing", "evaluating", "training", "exporting", "reporting")
 MAY_IMPORT = {
     "text": set(),
     "storage": {"text"},
@@ -28,6 +28,7 @@ ONLY_IN = {
     ),
     "ray": {"runtime", *TOP_ROOMS},
     **dict.fromkeys(("PIL", "rasterio", "pystac", "shapely"), {"archive"}),
+    **dict.fromkeys(("bokeh", "jinja2", "markupsafe"), {"reporting"}),
 }
 """Libraries that only some rooms of `cluster` import."""
 NO_RAY = ("fusing/steps", "evaluating/scoring.py", "exporting/writing.py", "training/crops.py")

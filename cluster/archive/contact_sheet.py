@@ -11,6 +11,9 @@ from PIL import Image, ImageDraw
 from cluster.text.plain_text import printable
 
 CELL_WIDTH, CELL_GAP, LABEL_HEIGHT = 400, 6, 18
+THUMBNAIL_WIDTH, THUMBNAIL_GAP = 200, 3
+THUMBNAIL_SHAPE = (1 / 3, 1.5)
+"""Least and greatest height of an image of a thumbnail, as parts of its width; others are cut."""
 
 
 def draw_strip(images: list[NDArray[np.generic]], pair_id: str) -> Image.Image:
@@ -27,6 +30,27 @@ def draw_strip(images: list[NDArray[np.generic]], pair_id: str) -> Image.Image:
         strip.paste(cell, (left, LABEL_HEIGHT))
         draw.text((left + 2, 3), label, fill="black")
     return strip
+
+
+def draw_thumbnail(images: list[NDArray[np.generic]]) -> Image.Image:
+    """Return 8-bit images of one pair side by side, small and without words."""
+    shape = images[0].shape[0] / images[0].shape[1]
+    shown = min(max(shape, THUMBNAIL_SHAPE[0]), THUMBNAIL_SHAPE[1])
+    height = round(THUMBNAIL_WIDTH * shown)
+    step = THUMBNAIL_WIDTH + THUMBNAIL_GAP
+    thumbnail = Image.new("RGB", (len(images) * step - THUMBNAIL_GAP, height), "white")
+    for index, image in enumerate(images):
+        rows, columns = image.shape[:2]
+        # The middle of an image that is much longer than it is wide, or the other way round.
+        kept_rows, kept_columns = min(rows, round(columns * shown)), min(columns, round(rows / shown))
+        top, left = (rows - kept_rows) // 2, (columns - kept_columns) // 2
+        cell = Image.fromarray(image).convert("RGB").resize(
+            (THUMBNAIL_WIDTH, height),
+            Image.Resampling.BOX if kept_columns > THUMBNAIL_WIDTH else Image.Resampling.BICUBIC,
+            box=(left, top, left + max(1, kept_columns), top + max(1, kept_rows)),
+        )
+        thumbnail.paste(cell, (index * step, 0))
+    return thumbnail
 
 
 def draw_sheet(strips: list[Image.Image]) -> bytes:

@@ -151,6 +151,10 @@ class FuseConfig:
         "Wait while another run writes the same output, instead of ending with exit code 3.",
         "running", default=False,
     )
+    report: bool = option(
+        "Write no report for the browser at the end of the run; jobs/report.py writes it at any time.",
+        "running", flag="--no-report", default=True,
+    )
     dry_run: bool = option(
         "Print how many pairs would be fused, fused again or removed and how much memory an actor needs, "
         "and write nothing.",

@@ -58,8 +58,15 @@ NEW_PAIRS = 'select __row, 0::bigint as "window" from todo anti join surveyed us
 Steps = Callable[[str], Generator[list[dict[str, Any]], None, None]]
 
 
-def fuse_archive(config: FuseConfig) -> Summary:
+def fuse_archive(
+    config: FuseConfig, write_report: Callable[[str, RunLog], None] | None = None
+) -> Summary:
     """Fuse every pair of an archive that is not done yet, and write every output.
+
+    Args:
+        config: what to fuse, and how.
+        write_report: called with the output's URL once the run's record is there and its lease and
+            database are given back; None for no report. Runs that write no tables don't call it.
 
     Raises:
         LeaseHeld: another run writes the output; nothing was done.
@@ -70,7 +77,11 @@ def fuse_archive(config: FuseConfig) -> Summary:
     log = RunLog(run_id, as_json=config.log_format == "json")
     try:
         with Database() as database:
-            return _fuse_archive(_Run(with_absolute_urls(config), log, database))
+            run = _Run(with_absolute_urls(config), log, database)
+            summary = _fuse_archive(run)
+        if write_report and not (config.dry_run or config.partition):
+            write_report(run.output.url, log)
+        return summary
     except (Exception, KeyboardInterrupt) as error:
         log.say("failed", error=one_line(error) or type(error).__name__)  # people read it from the job
         raise
@@ -131,6 +142,8 @@ class _Run:
         self.has_new_pixels = False
         self.num_surveyed = 0
         """Number of scenes that this run has surveyed."""
+        self.did = {"fused": 0, "rejected": 0, "megapixels": 0.0}
+        """What this run itself has done: pairs fused and rejected, and megapixels of the fused ones."""
 
     def open_index(self) -> None:
         """Read the index, or list the prefixes, as they are now."""
@@ -284,6 +297,7 @@ class _Run:
                     lag_s = ledger.lag_s
                     ledger.append(rows)
                     self.num_surveyed += sum(row["status"] == "surveyed" for row in rows)
+                    self.count(rows)
                     self.say_rejected(rows)
                     shown.add(rows, lag_s)
                     progress.add(rows)
@@ -293,6 +307,14 @@ class _Run:
             finally:
                 ledger.flush()
                 progress.close()
+
+    def count(self, rows: list[dict[str, Any]]) -> None:
+        """Count the pairs that are done with these ledger rows."""
+        for row in rows:
+            if row["window"] == 0 and row["status"] in ("fused", "rejected"):
+                self.did[row["status"]] += 1
+                if row["status"] == "fused":
+                    self.did["megapixels"] += row["height"] * row["width"] / 1e6
 
     def say_rejected(self, rows: list[dict[str, Any]]) -> None:
         """Say, for machines that read the log, which pairs were rejected and why."""
@@ -313,8 +335,9 @@ class _Run:
         """Write the run's record."""
         seconds = time.monotonic() - self.start
         write_record(
-            self.output, self.log.run_id, self.config, self.fingerprint, summary, exit_reason, seconds
-        )
+            self.output, self.log.run_id, self.config, self.fingerprint, summary, self.did,
+            exit_reason, seconds,
+        )  # fmt: skip
 
     def say_summary(self, summary: Summary) -> None:
         """Say how the run ended and where its results are."""

@@ -7,20 +7,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from cluster.archive.contact_sheet import draw_sheet, draw_strip
-from cluster.archive.pair import open_pair
 from cluster.archive.pair_index import READ
-from cluster.archive.sources.open import open_source
+from cluster.archive.pair_picture import read_fused, read_sources
 from cluster.fusing.config import FuseConfig
 from cluster.fusing.ledger import HAS_LEDGER_ROW
 from cluster.fusing.output import Output
 from cluster.fusing.steps.rows import RANGES
-from cluster.storage import objects, urls
+from cluster.storage import objects
 from cluster.storage.tables import Database
 from cluster.text.plain_text import one_line
-from dmnet_core.ranges import from_unit, to_unit
 
 NUM_PAIRS = 4
 MAX_SIDE = 1024
@@ -62,27 +59,14 @@ def make_preview(
     """
     strips = []
     for _, row in pairs.iterrows():
-        fused_url = urls.join_url(store_url, row["zarr_path"])
         try:
-            with open_pair(row, max_pixels=max_pixels, **options) as pair:
-                ir, vis = pair.overview(MAX_SIDE)
-            with open_source(fused_url, max_pixels=max_pixels) as source:
-                fused = source.overview(MAX_SIDE)
+            shown = [
+                *read_sources(row, max_side=MAX_SIDE, max_pixels=max_pixels, **options),
+                read_fused(store_url, row["zarr_path"], max_side=MAX_SIDE, max_pixels=max_pixels),
+            ]
         except (OSError, ValueError) as error:
             print(f"  preview leaves out {row['pair_id']!r}: {one_line(error)}", file=sys.stderr)
             continue  # a file went away or changed after it was fused: the picture does without it
-        limits = [(row[f"{side}_low"], row[f"{side}_high"]) for side in ("ir", "vis")]
-        shown = [
-            from_unit(to_unit(image.pixels, *ends), "uint8")
-            for image, ends in zip((ir, vis), limits, strict=True)
-        ]
-        shown.append(_to_8_bit(fused.pixels))
         strips.append(draw_strip(shown, str(row["pair_id"])))
     return draw_sheet(strips) if strips else None
 
-
-def _to_8_bit(fused: NDArray[np.generic]) -> NDArray[np.generic]:
-    if fused.dtype == np.uint8:
-        return fused
-    high = 1.0 if fused.dtype == np.float32 else float(np.iinfo(fused.dtype.name).max)
-    return from_unit(to_unit(fused, 0.0, high), "uint8")

@@ -80,15 +80,20 @@ def write_record(
     config: FuseConfig,
     fingerprint: Fingerprint,
     summary: Summary,
+    did: dict[str, float],
     exit_reason: str,
     seconds: float,
 ) -> None:
-    """Write OUT/runs/<run_id>.json: that it is there with `finished` says that all the rest is."""
+    """Write OUT/runs/<run_id>.json: that it is there with `finished` says that all the rest is.
+
+    `summary` is how things stand with all pairs, and `did` what this run alone has added.
+    """
     record = {
         "run_id": run_id,
         "exit_reason": exit_reason,
         "seconds": round(seconds, 3),
         "counts": asdict(summary),
+        "did": did,
         "config": without_secrets(config),
         "fingerprint": {"digest": fingerprint.digest, **fingerprint.fields},
         "versions": {

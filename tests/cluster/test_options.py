@@ -14,6 +14,7 @@ from cluster.evaluating.config import EvaluateConfig
 from cluster.exporting.config import ExportConfig
 from cluster.fusing.config import FuseConfig
 from cluster.fusing.lease import LeaseHeld
+from cluster.reporting.config import ReportConfig
 from cluster.storage.config_urls import with_absolute_urls, without_secrets
 from cluster.text.job_main import parse_config, run
 from cluster.text.options import URL_FIELDS, check_options, flag_of, option, options_of
@@ -26,6 +27,7 @@ JOBS = {
     "fuse_archive": FuseConfig,
     "index_archive": IndexConfig,
     "make_sample": SampleConfig,
+    "report": ReportConfig,
     "train_dmnet": TrainConfig,
 }
 REQUIRED = {
@@ -34,6 +36,7 @@ REQUIRED = {
     "fuse_archive": ["--index", "i.csv", "--output", "o"],
     "index_archive": ["--ir", "a", "--vis", "b", "--output", "o.csv"],
     "make_sample": ["--output", "o"],
+    "report": ["--output", "o"],
     "train_dmnet": ["--index", "i.csv", "--output", "o"],
 }
 HEAVY = {"torch", "ray", "pyarrow", "pandas", "numpy", "fsspec", "zarr", "duckdb", "PIL"}
