@@ -17,6 +17,7 @@ from bokeh.plotting import figure
 BUNDLE = "server/static/js/bokeh.min.js"
 COLOURS = Category10[10]
 """Colours of the values of a group, in their order."""
+DAY_MS = 86_400_000
 HEIGHT = 320
 """Height of a chart, in CSS pixels."""
 SOURCES = {
@@ -82,6 +83,7 @@ def _scatter(sources: dict[str, Any]) -> Any:
 
 def _over_time(source: Any, label: str) -> Any:
     chart = _figure(tools="", x_axis_type="datetime", y_axis_label=label)
+    chart.x_range.default_span = DAY_MS  # around a single run
     chart.line("x", "y", source=source, line_width=1.5, name="glyph")
     chart.scatter("x", "y", source=source, size=7, name="glyph")
     chart.y_range.start = 0

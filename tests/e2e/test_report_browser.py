@@ -7,6 +7,7 @@ script is looked for in DMNET_TEST_AXE and in build/tools (npm install --prefix 
 import os
 import re
 import shutil
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,9 @@ from tests.cluster.outputs import write_output
 from tests.e2e.hostile import CASES
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="the package playwright is not installed")
+
+expect = sync_api.expect
+expect.set_options(timeout=60_000)
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 AXE = Path(
@@ -104,6 +108,11 @@ def opened(browser, page_url):
     assert wrong == []
 
 
+def is_shown(letter):
+    """Whether the page shows a letter as it is, and not as a question mark."""
+    return unicodedata.category(letter) not in ("Cc", "Cf", "Co", "Cn", "Zl", "Zp")
+
+
 def luminance(colour):
     channels = [int(number) / 255 for number in re.findall(r"\d+", colour)[:3]]
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
@@ -138,7 +147,7 @@ def test_lists_search_and_brush_show_the_pairs_that_they_say(opened):
     ]
     assert values == sorted(values, reverse=True)
     page.fill("#search-text", "set1/")
-    page.wait_for_function("document.querySelector('#search-status').textContent === '10 pairs found'")
+    expect(page.locator("#search-status")).to_have_text("10 pairs found")
     page.fill("#search-condition", "SD > 3 and not (\"<b>t</b>\" < 5 or pair_id like '%9')")
     shown = page.locator("#search-table tbody th").all_inner_texts()
     assert shown and all(int(name[-3:]) >= 5 and not name.endswith("9") for name in shown)
@@ -157,9 +166,7 @@ def test_lists_search_and_brush_show_the_pairs_that_they_say(opened):
     page.mouse.down()
     page.mouse.move(box["x"] + box["width"] * 0.6, box["y"] + box["height"] * 0.7, steps=5)
     page.mouse.up()
-    page.wait_for_function(
-        "/^\\d+ pairs? in the brush/.test(document.querySelector('#brush-status').textContent)"
-    )
+    expect(page.locator("#brush-status")).to_have_text(re.compile(r"\d+ pairs? in the brush"))
     number = int(page.inner_text("#brush-status").split()[0])
     assert page.locator("#brush-table tbody tr").count() == number
     low, high = float(page.input_value("#brush-x0")), float(page.input_value("#brush-x1"))
@@ -174,12 +181,12 @@ def test_the_keyboard_alone_opens_a_pair_moves_its_images_and_comes_back(opened)
     page.focus("#brush-x0")
     page.keyboard.type("-100")
     page.keyboard.press("Tab")
-    page.wait_for_function("document.querySelectorAll('#brush-table tbody tr').length > 20")
+    expect(page.locator("#brush-table tbody tr")).to_have_count(len(PLAIN) + len(set(HOSTILE)))
     page.locator("#gallery a").first.focus()
     page.keyboard.press("Enter")
     page.wait_for_selector("#pair:not([hidden])")
     assert page.evaluate("document.activeElement.id") == "pair-title"
-    page.wait_for_function("document.querySelector('#viewer-zoom').textContent.endsWith('%')")
+    expect(page.locator("#viewer-zoom")).to_have_text(re.compile(r"\d+ %"))
     page.focus("#stage")
     before = page.evaluate("document.querySelector('#stage-left').style.transform")
     page.keyboard.press("+")
@@ -196,16 +203,16 @@ def test_the_keyboard_alone_opens_a_pair_moves_its_images_and_comes_back(opened)
 def test_a_link_opens_its_pair_with_images_metrics_ranges_and_sources(opened):
     page = opened("#pair=set2/002")
     assert page.inner_text("#pair-title") == "set2/002"
-    page.wait_for_function("document.querySelector('#stage-right').naturalWidth === 128")
+    expect(page.locator("#stage-right")).to_have_js_property("naturalWidth", 128)
     rows = page.locator("#pair-metrics tbody tr").count()
     assert rows == 13  # eleven metrics, valid_share and seconds
     facts = page.inner_text("#pair-facts")
     assert "0 to 255" in facts and "2-ir.png" in facts and "EPSG:32632" in facts
     page.evaluate("location.hash = '#pair=nobody'")
-    page.wait_for_function("document.querySelector('#pair-title').textContent === 'nobody'")
+    expect(page.locator("#pair-title")).to_have_text("nobody")
     assert page.inner_text("#pair-note") == "No fused pair has this name."
     page.evaluate("location.hash = '#pair=%E0%A4%A'")  # no UTF-8
-    page.wait_for_function("document.querySelector('#pair-title').textContent === '%E0%A4%A'")
+    expect(page.locator("#pair-title")).to_have_text("%E0%A4%A")
 
 
 def test_hostile_names_run_nothing_and_open_as_any_other(opened):
@@ -217,12 +224,9 @@ def test_hostile_names_run_nothing_and_open_as_any_other(opened):
     for name in dict.fromkeys(HOSTILE):
         page.fill("#search-text", name.replace("\r", "").replace("\n", "")[:60])
         page.evaluate("name => { location.hash = `#pair=${encodeURIComponent(name)}`; }", name)
-        page.wait_for_function("() => document.querySelectorAll('#pair-metrics tbody tr').length === 13")
-        page.wait_for_function(
-            "name => decodeURIComponent(location.hash.slice(6)) === name"
-            " && document.querySelector('#pair-title').textContent.length === name.length",
-            arg=name,
-        )
+        shown = "".join(letter if is_shown(letter) else "?" for letter in name)
+        expect(page.locator("#pair-title bdi")).to_have_js_property("textContent", shown)
+        expect(page.locator("#pair-metrics tbody tr")).to_have_count(13)
         assert page.locator("#pair-title *").count() == 1  # the element for its direction of reading
         page.hover("#pair-title")
         page.evaluate("location.hash = '#report'")

@@ -39,7 +39,8 @@ const brushInputs = ["x0", "x1", "y0", "y1"].map((name) => byId(`brush-${name}`)
 const listBrushed = () => {
   const names = [...new Set([byId("scatter-x").value, byId("scatter-y").value])];
   const chosen = [...source("points").selected.indices].sort((a, b) => a - b);
-  byId("brush-status").textContent = chosen.length ? counted(chosen.length, "in the brush") : "";
+  const isOpen = brushInputs.every((input) => input.value === "");
+  byId("brush-status").textContent = chosen.length || !isOpen ? counted(chosen.length, "in the brush") : "";
   listPairs(byId("brush-table"), chosen, names);
 };
 
@@ -51,6 +52,7 @@ const brushByLimits = () => {
   const isOpen = [x0, x1, y0, y1].every((limit) => limit === null);
   const inside = isOpen ? [] : [...x.keys()].filter((place) => holds(x[place], x0, x1) && holds(y[place], y0, y1));
   source("points").selected.indices = inside;
+  listBrushed(); // also where no pair is inside, and so nothing has changed
 };
 
 const connectBrush = () => {
