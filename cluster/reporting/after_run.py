@@ -26,7 +26,7 @@ def report_after_run(output_url: str, log: RunLog) -> None:
         return
     shown = urls.redact_url(written.url)
     log.say(
-        "report", f"  report    {printable(shown)}", url=shown, pairs=written.num_pairs,
+        "report", f"  report  {printable(shown)}", url=shown, pairs=written.num_pairs,
         shown=written.num_shown, pictures=written.num_pictures, bytes=written.num_bytes,
         seconds=round(written.table_s + written.picture_s, 3),
     )  # fmt: skip

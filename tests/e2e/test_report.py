@@ -25,7 +25,7 @@ def test_a_run_writes_its_report_unless_told_not_to_and_a_report_that_fails_fail
     assert second.returncode == 0 and "  no report: " in second.stdout, second.stderr
     (output / "report").unlink()
     third = run_job(*fuse)
-    assert third.returncode == 0 and f"  report    {output}/report/index.html" in third.stdout
+    assert third.returncode == 0 and f"  report  {output}/report/index.html" in third.stdout
     data = data_of(output)
     assert data["counts"]["fused"] == 3 and sorted(data["pairs"]["pair_id"]) == [
         "day/000", "day/001", "day/002",

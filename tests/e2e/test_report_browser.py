@@ -60,7 +60,7 @@ def page_url(tmp_path_factory):
             for place in range(number)
         ],
     )
-    write_report(ReportConfig(output_url=str(output), num_images=40))
+    write_report(ReportConfig(output_url=str(output), num_images=len(names)))
     return (output / "report/index.html").as_uri()
 
 
