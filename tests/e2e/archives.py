@@ -168,10 +168,11 @@ def _session(pid):
         return 0
 
 
-def fuse_arguments(archive, output):
+def fuse_arguments(archive, output, *, report=False):
+    """Return the arguments of a run over an archive; the report costs seconds, so few tests ask for it."""
     sides = (urls.join_url(archive, side) for side in ("ir", "vis"))
     ir, vis = sides
-    return ["--ir", ir, "--vis", vis, "--output", output]
+    return ["--ir", ir, "--vis", vis, "--output", output, *([] if report else ["--no-report"])]
 
 
 def read_parquet(url) -> pd.DataFrame:
