@@ -169,7 +169,7 @@ def _session(pid):
 
 
 def fuse_arguments(archive, output, *, report=False):
-    """Return the arguments of a run over an archive; the report costs seconds, so few tests ask for it."""
+    """Return the arguments of a run over an archive; few tests ask for the report, which costs seconds."""
     sides = (urls.join_url(archive, side) for side in ("ir", "vis"))
     ir, vis = sides
     return ["--ir", ir, "--vis", vis, "--output", output, *([] if report else ["--no-report"])]
