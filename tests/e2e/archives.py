@@ -168,11 +168,10 @@ def _session(pid):
         return 0
 
 
-def fuse_arguments(archive, output, *, report=False):
-    """Return the arguments of a run over an archive; few tests ask for the report, which costs seconds."""
+def fuse_arguments(archive, output):
     sides = (urls.join_url(archive, side) for side in ("ir", "vis"))
     ir, vis = sides
-    return ["--ir", ir, "--vis", vis, "--output", output, *([] if report else ["--no-report"])]
+    return ["--ir", ir, "--vis", vis, "--output", output]
 
 
 def read_parquet(url) -> pd.DataFrame:

@@ -17,7 +17,7 @@ def data_of(output):
 def test_a_run_writes_its_report_unless_told_not_to_and_a_report_that_fails_fails_no_run(tmp_path):
     output = tmp_path / "out"
     write_archive(str(tmp_path / "archive"), 3)
-    fuse = ["fuse_archive", *fuse_arguments(str(tmp_path / "archive"), str(output), report=True)]
+    fuse = ["fuse_archive", *fuse_arguments(str(tmp_path / "archive"), str(output))]
     first = run_job(*fuse, "--no-report")
     assert first.returncode == 0 and not (output / "report").exists(), first.stderr
     (output / "report").write_text("in the way")
