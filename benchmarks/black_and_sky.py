@@ -119,10 +119,7 @@ def main() -> None:
 
         return fused
 
-    def rule(name: str, _: str, pair: PreparedPair) -> Levels:
-        return 255 * np.maximum(pair.ir, pair.vis)
-
-    fusers = {name: network(name) for name in given.checkpoint} | {"max": rule}
+    fusers = {name: network(name) for name in given.checkpoint}
     if given.peers:
         fusers |= {path.name: stored(path) for path in sorted(given.peers.iterdir()) if path.is_dir()}
     print("| method | darkest | scans | all black | rim | sky | level |")
