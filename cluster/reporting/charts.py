@@ -84,6 +84,7 @@ def _scatter(sources: dict[str, Any]) -> Any:
 def _over_time(source: Any, label: str) -> Any:
     chart = _figure(tools="", x_axis_type="datetime", y_axis_label=label)
     chart.x_range.default_span = DAY_MS  # around a single run
+    chart.xaxis.ticker.desired_num_ticks = 3  # their labels are long, and the chart may be narrow
     chart.line("x", "y", source=source, line_width=1.5, name="glyph")
     chart.scatter("x", "y", source=source, size=7, name="glyph")
     chart.y_range.start = 0
