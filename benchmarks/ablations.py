@@ -16,6 +16,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from jobs.train_dmnet import parse_arguments  # noqa: E402
+
 PARTS = {
     "whole": [],
     "without two stages": ["--without", "two-stage"],
@@ -25,22 +29,22 @@ PARTS = {
     "without CSAB": ["--without", "csab"],
 }
 """Options of each variant by its name."""
-WEIGHTS = {"differences": 0.3, "structure": 0.3, "edges": 0.35, "clear": 50, "dark": 2}
-"""Weight of each term, as in docs/compact.args."""
+SHIPPED = parse_arguments([f"@{ROOT}/docs/fast.args", "--index", "i.csv", "--output", "o"])
+"""Settings of the weights that come with the package."""
 
 
 def with_terms(left_out: str) -> list[str]:
     """Return the options of the whole loss without one of its terms, "guard" or "gain" among them."""
-    options = ["--preset", "fast", "--lambda0", "0.4", "--lambda2", "5"]
+    options = ["--preset", "fast", "--lambda0", str(SHIPPED.lambda0), "--lambda2", str(SHIPPED.lambda2)]
     options += [] if left_out == "guard" else ["--guard"]
-    options += [] if left_out == "gain" else ["--gradient-gain", "1.2"]
-    return [*options, "--terms", *(f"{name}={x}" for name, x in WEIGHTS.items() if name != left_out)]
+    options += [] if left_out == "gain" else ["--gradient-gain", str(SHIPPED.gradient_gain)]
+    return [*options, "--terms", *(term for term in SHIPPED.terms if term.split("=")[0] != left_out)]
 
 
 TERMS = {
     "whole": with_terms(""),
     "the paper's loss": ["--preset", "fast"],
-    **{f"without {name}": with_terms(name) for name in (*WEIGHTS, "guard", "gain")},
+    **{f"without {name}": with_terms(name) for name in (*SHIPPED.term_weights(), "guard", "gain")},
 }
 """Options of each variant by its name."""
 SETTINGS = [

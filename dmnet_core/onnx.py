@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from dmnet_core.checkpoint import SHIPPED_WEIGHTS, load_checkpoint
 from dmnet_core.model import DMNet
 from dmnet_core.noise import pair_key, position_noise
+from dmnet_core.prepare import MIN_SIDE
 
 OPSET = 17
 """Version of ONNX's set of operators that the model is written in."""
@@ -69,22 +70,40 @@ def to_onnx(model: DMNet, height: int, width: int) -> bytes:
     return file.getvalue()
 
 
+def size_of(text: str) -> tuple[int, int]:
+    """Return height and width of HxW, in pixels; ArgumentTypeError where it is none."""
+    height, _, width = text.partition("x")
+    if not (height.isdecimal() and width.isdecimal()) or min(int(height), int(width)) < MIN_SIDE:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no size, expected HEIGHTxWIDTH in pixels, each {MIN_SIDE} or more, as 480x640"
+        )
+    return int(height), int(width)
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Write the ONNX model of a checkpoint."""
-    parser = argparse.ArgumentParser(prog="python -m dmnet_core.onnx", description=to_onnx.__doc__)
+    """Write the ONNX model of a checkpoint; exit with 2 and one line where an argument is wrong."""
+    parser = argparse.ArgumentParser(
+        prog="python -m dmnet_core.onnx",
+        description="Write a network as an ONNX model for images of one size.",
+    )
     parser.add_argument("file", type=Path, metavar="FILE.onnx", help="The model that is written.")
     parser.add_argument(
         "--preset", choices=tuple(SHIPPED_WEIGHTS), default="fast", help="Weights of the package (fast)."
     )
     parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="Other weights, .safetensors.")
     parser.add_argument(
-        "--size", default="480x640", metavar="HxW", help="Height and width in pixels (480x640)."
-    )
+        "--size", type=size_of, default="480x640", metavar="HxW",
+        help="Height and width of the images in pixels (480x640).",
+    )  # fmt: skip
     given = parser.parse_args(arguments)
-    model = load_checkpoint(given.checkpoint, preset=given.preset).model
-    data = to_onnx(model, *map(int, given.size.split("x")))
-    given.file.write_bytes(data)
-    print(f"{given.file}: {len(data) / 1e6:.2f} MB, takes ir and vis of {given.size} pixels")
+    height, width = given.size
+    try:
+        model = load_checkpoint(given.checkpoint, preset=given.preset).model
+        data = to_onnx(model, height, width)
+        given.file.write_bytes(data)
+    except (ValueError, OSError, ModuleNotFoundError) as error:
+        parser.error(str(error))
+    print(f"{given.file}: {len(data) / 1e6:.2f} MB, takes ir and vis of {height}x{width} pixels")
     return 0
 
 

@@ -80,14 +80,6 @@ def value_range(
     return float(low), float(high)
 
 
-def find_border(
-    image: NDArray[np.generic], valid: Mask | None = None, margin: int = 0
-) -> Mask | None:
-    """Return where `find_borders` finds any, (H, W); None where it finds none."""
-    found = [border.mask for border in find_borders(image, valid, margin)]
-    return np.logical_or.reduce(found) if found else None
-
-
 def find_borders(
     image: NDArray[np.generic], valid: Mask | None = None, margin: int = 0
 ) -> list[Border]:
@@ -225,7 +217,7 @@ def around_border(
 
     Args:
         image: (H, W) or (H, W, C) overview.
-        border: (H, W), what `find_border` returned for this margin.
+        border: (H, W), where `find_borders` found one for this margin.
         valid: (H, W), False where there are no data for another reason; None where there is none.
         margin: distance in pixels; 0 for an image that is no overview, whose border this returns.
     """

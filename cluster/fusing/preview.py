@@ -69,4 +69,3 @@ def make_preview(
             continue  # a file went away or changed after it was fused: the picture does without it
         strips.append(draw_strip(shown, str(row["pair_id"])))
     return draw_sheet(strips) if strips else None
-

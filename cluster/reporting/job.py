@@ -20,7 +20,7 @@ from cluster.reporting.distributions import distributions
 from cluster.reporting.footprints import footprints
 from cluster.reporting.overview import count_pairs, count_reasons, describe_runs, read_records
 from cluster.reporting.page import render
-from cluster.reporting.pictures import Opening, Pictures, remove_others, write_pictures
+from cluster.reporting.pictures import Pictures, remove_others, write_pictures
 from cluster.storage import objects, urls
 from cluster.storage.config_urls import with_absolute_urls
 from cluster.storage.tables import Database
@@ -29,6 +29,8 @@ from dmnet_core import __version__
 
 MAX_PAGE_BYTES = 5_000_000
 """Largest page; of a large archive it holds so many pairs of the sample as fit."""
+OPENING = {"max_pixels": 67_108_864, "temperatures": False, "resample": False}
+"""Options of `open_pair`, as they are by default in fuse_archive."""
 NUM_DETAILED = 600
 """Most pairs of which the page holds sources and ranges too."""
 
@@ -115,15 +117,10 @@ def _describe(database: Database, archive: Archive, records: list[Row], output_u
     }
 
 
-def _opening(records: list[Row]) -> Opening:
-    """Return how the latest run opened its sources; the defaults where none says it."""
+def _opening(records: list[Row]) -> Row:
+    """Return the options by which the latest run opened its sources; the defaults where none says it."""
     told = records[-1]["config"] if records else {}
-    default = Opening()
-    return Opening(
-        max_pixels=int(told.get("max_pixels", default.max_pixels)),
-        temperatures=bool(told.get("temperatures", default.temperatures)),
-        resample=bool(told.get("resample", default.resample)),
-    )
+    return {name: type(default)(told.get(name, default)) for name, default in OPENING.items()}
 
 
 def _fitting(

@@ -36,24 +36,6 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Opening:
-    """How the sources of an output's pairs are opened: as by the run that fused them."""
-
-    max_pixels: int = 67_108_864
-    temperatures: bool = False
-    resample: bool = False
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The options of `open_pair`."""
-        return {
-            "max_pixels": self.max_pixels,
-            "temperatures": self.temperatures,
-            "resample": self.resample,
-        }
-
-
-@dataclass(frozen=True)
 class Pictures:
     """What images a report has of its pairs."""
 
@@ -67,13 +49,13 @@ class Pictures:
     """Why a picture is missing or lacks the sources; empty where nothing is."""
 
 
-def write_pictures(rows: list[Row], output_url: str, opening: Opening, num_images: int) -> Pictures:
+def write_pictures(rows: list[Row], output_url: str, opening: Row, num_images: int) -> Pictures:
     """Write the images of pairs that are not there yet.
 
     Args:
         rows: pairs, of which each gets a strip: see `Chosen.rows`.
         output_url: URL of the output, whose report they belong to.
-        opening: how the sources are opened.
+        opening: the options of `open_pair`, as of the run that fused them.
         num_images: how many of the first rows get their images at full resolution too.
 
     Raises:
@@ -127,21 +109,21 @@ def _reduction(row: Row) -> int:
     return max(1, -(-int(max(row["height"], row["width"])) // MAX_SIDE))
 
 
-def _write(row: Row, output_url: str, opening: Opening, has_images: bool, there: set[str]) -> str:
+def _write(row: Row, output_url: str, opening: Row, has_images: bool, there: set[str]) -> str:
     """Write what is missing of a pair's images; return why it can't be whole, or an empty text."""
     name = name_of(row)
     if f"{name}.jpg" in there and (not has_images or f"{name}-fused.jpg" in there):
         return ""
     max_side = MAX_SIDE if has_images else THUMBNAIL_SIDE
     store_url = urls.join_url(output_url, "fused.zarr")
-    problem = ""
+    problem, max_pixels = "", opening["max_pixels"]
     try:
-        fused = read_fused(store_url, row["zarr_path"], max_side=max_side, max_pixels=opening.max_pixels)
+        fused = read_fused(store_url, row["zarr_path"], max_side=max_side, max_pixels=max_pixels)
     except Exception as error:  # one bad pair must not end the report on a million
         return f"no fused image: {one_line(error)[:300]}"
     images: dict[str, Picture] = {}
     try:
-        sources = read_sources(row, max_side=max_side, **opening.options)
+        sources = read_sources(row, max_side=max_side, **opening)
         images.update(zip(SIDES, sources, strict=False))
     except Exception as error:  # a source went away, or its URL was stored without its secret
         problem = f"sources not shown: {one_line(error)[:300]}"

@@ -1,8 +1,8 @@
 """Decoder: transformer layers and convolutions from a feature map to an image.
 
 Paper: DMNet eq. (11), (12): one structure for both stages.
-Ours: a sigmoid ends it, so that an image is in (0, 1) by construction. An anchored decoder gives three
-maps, with which `anchored` makes the image from the sources themselves.
+Ours: a sigmoid ends it, so that an image is in (0, 1) by construction. An anchored decoder gives
+three further maps, with which `anchored` makes the image of stage II from the sources themselves.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ REACH = 7
 
 
 class Decoder(nn.Module):
-    """(B, dim, H / unshuffle, W / unshuffle) features to maps in (B, 1 or 3, H, W).
+    """(B, dim, H / unshuffle, W / unshuffle) features to maps, (B, 1, H, W), or (B, 4, H, W) if anchored.
 
-    The first map is the logit of an image; the other two of an anchored decoder are the logits of the
-    sources' weights.
+    The first map is the logit of an image. The others of an anchored decoder are the logits of the
+    infrared's and of the visible image's weight, and the detail.
     """
 
     def __init__(self, config: DMNetConfig) -> None:
@@ -36,7 +36,7 @@ class Decoder(nn.Module):
             )
         )
         gathered = config.unshuffle**2
-        hidden = config.dim // 2 * (2 if gathered > 1 else 1)
+        hidden = config.dim if gathered > 1 else config.dim // 2
         self.project = nn.Sequential(
             nn.Conv2d(config.dim, hidden, 3, padding=1),
             nn.LeakyReLU(0.2),
@@ -54,17 +54,23 @@ class Decoder(nn.Module):
 
 
 def anchored(ir: Tensor, vis: Tensor, maps: Tensor) -> Tensor:
-    """Return the weighted sum of the sources and a detail within their contrast, (B, 1, H, W).
+    """Return the weighted sum of the sources and a detail within their contrast, (B, 1, H, W) in [0, 1].
 
-    Ours: w_ir I_ir + w_vis I_vis + r tanh(d), cut to [0, 1]; the weights are in (0, MOST_GAIN), d is the
-    logit of an image in stage I, and r the larger contrast, maximum minus minimum, of the two sources in
-    a square of REACH pixels. So where both are black the image is black, and where both are flat it has
-    no texture. The cut lets gradients pass.
+    Ours: w_ir I_ir + w_vis I_vis + r tanh(d), cut to [0, 1]. The weights are in (0, MOST_GAIN), and r is
+    the larger contrast, maximum minus minimum, of the two sources in a square of REACH pixels. So where
+    both are black the image is black, and where both are flat the detail is 0. The cut lets gradients
+    pass.
+
+    Args:
+        ir: (B, 1, H, W) in [0, 1].
+        vis: the same shape and range.
+        maps: (B, 4, H, W) of an anchored `Decoder`; the first is not used.
     """
     gains = MOST_GAIN * torch.sigmoid(maps[:, 1:3])
     detail = contrast(ir, vis) * torch.tanh(maps[:, 3:])
     image = gains[:, :1] * ir + gains[:, 1:] * vis + detail
-    return image + (image.clamp(0.0, 1.0) - image).detach()
+    cut = image.clamp(0.0, 1.0)
+    return image + (cut - image).detach() if image.requires_grad else cut  # the sum is off by a rounding
 
 
 def contrast(ir: Tensor, vis: Tensor) -> Tensor:

@@ -66,6 +66,12 @@ def test_an_anchored_image_is_black_and_flat_where_both_sources_are():
     assert anchored(grey, black, same).unique().numel() == 1
 
 
+def test_an_anchored_image_without_gradients_is_within_zero_and_one():
+    ir, vis, maps = torch.rand(1, 1, 64, 64), torch.rand(1, 1, 64, 64), 5 * torch.randn(1, 4, 64, 64)
+    image = anchored(ir, vis, maps)
+    assert image.min() == 0 and image.max() == 1
+
+
 def test_an_anchored_image_is_the_weighted_sum_and_its_cut_lets_gradients_pass():
     maps = torch.zeros(1, 4, 8, 8, requires_grad=True)
     ir, vis = torch.full((1, 1, 8, 8), 0.9), torch.full((1, 1, 8, 8), 0.1)

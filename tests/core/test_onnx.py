@@ -31,6 +31,21 @@ def test_onnx_runtime_gives_the_same_pixels(preset, size):
     np.testing.assert_allclose(fused, expected, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--size", "480"], "'480' is no size, expected HEIGHTxWIDTH"),
+        (["--size", "4x640"], "'4x640' is no size, expected HEIGHTxWIDTH"),
+        (["--checkpoint", "gone.safetensors"], "gone.safetensors"),
+    ],
+)
+def test_a_wrong_argument_of_the_command_is_one_line(tmp_path, capsys, arguments, message):
+    with pytest.raises(SystemExit, match="^2$"):
+        main([str(tmp_path / "fast.onnx"), *arguments])
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "fast.onnx").exists()
+
+
 def test_the_command_writes_a_model(tmp_path, capsys):
     assert main([str(tmp_path / "fast.onnx"), "--size", "64x96"]) == 0
     assert "takes ir and vis of 64x96 pixels" in capsys.readouterr().out

@@ -19,7 +19,7 @@ from dmnet_core.prepare import (
     TooSmall,
     prepare_pair,
 )
-from dmnet_core.ranges import check_range_policy, find_border, to_unit, value_range
+from dmnet_core.ranges import check_range_policy, find_borders, to_unit, value_range
 
 RANDOM = np.random.default_rng(0)
 GREY = RANDOM.integers(20, 236, (40, 56)).astype(np.uint8)
@@ -118,6 +118,12 @@ def test_where_neither_image_has_data_each_has_its_mean_and_the_result_is_zero()
         np.testing.assert_allclose(image[~hole], image[hole].mean())
     fused = finish(np.ones((40, 56), np.float32), pair)
     assert not fused[~hole].any() and fused[hole].any(axis=1).all()
+
+
+def find_border(image, valid=None):
+    """Return where there is any border, (H, W); None where there is none."""
+    found = [border.mask for border in find_borders(image, valid)]
+    return np.logical_or.reduce(found) if found else None
 
 
 def bordered(inside, value=0, width=5):
