@@ -125,8 +125,7 @@ def test_preview_named_but_absent_where_every_pair_is_rejected_is_no_success(tmp
     assert job.returncode == 1
     assert "all 1 pairs were rejected (1 size_mismatch)" in job.stderr
     named = re.findall(rf"{tmp_path}/\S+", job.stdout)
-    files = ["fused.zarr", "metrics.parquet", "rejected.parquet", "index.html"]
-    assert [Path(path).name for path in named] == files
+    assert [Path(path).name for path in named] == ["fused.zarr", "metrics.parquet", "rejected.parquet"]
     assert all(Path(path).exists() for path in named)
 
 

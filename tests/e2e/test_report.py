@@ -18,13 +18,13 @@ def test_a_run_writes_its_report_unless_told_not_to_and_a_report_that_fails_fail
     output = tmp_path / "out"
     write_archive(str(tmp_path / "archive"), 3)
     fuse = ["fuse_archive", *fuse_arguments(str(tmp_path / "archive"), str(output))]
-    first = run_job(*fuse, "--no-report")
+    first = run_job(*fuse)
     assert first.returncode == 0 and not (output / "report").exists(), first.stderr
     (output / "report").write_text("in the way")
-    second = run_job(*fuse)
+    second = run_job(*fuse, report=True)
     assert second.returncode == 0 and "  no report: " in second.stdout, second.stderr
     (output / "report").unlink()
-    third = run_job(*fuse)
+    third = run_job(*fuse, report=True)
     assert third.returncode == 0 and f"  report  {output}/report/index.html" in third.stdout
     data = data_of(output)
     assert data["counts"]["fused"] == 3 and sorted(data["pairs"]["pair_id"]) == [
