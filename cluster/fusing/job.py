@@ -79,8 +79,10 @@ def fuse_archive(
         with Database() as database:
             run = _Run(with_absolute_urls(config), log, database)
             summary = _fuse_archive(run)
-        if write_report and not (config.dry_run or config.partition):
-            write_report(run.output.url, log)
+        if not config.dry_run:
+            if write_report and not config.partition:
+                write_report(run.output.url, log)
+            run.say_summary(summary)  # the last that is said of a run
         return summary
     except (Exception, KeyboardInterrupt) as error:
         log.say("failed", error=one_line(error) or type(error).__name__)  # people read it from the job
@@ -120,7 +122,7 @@ def _fuse_archive(run: _Run) -> Summary:
                 reason = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
                 run.record(summarise(database, run.plan_again()), reason)
             raise
-    run.say_summary(summary)
+    run.means = metric_means(database)
     return summary
 
 
@@ -140,6 +142,8 @@ class _Run:
         self.fingerprint = make_fingerprint(self.checkpoint, config)
         self.ledger = Ledger(self.output.ledger, log.run_id)
         self.has_new_pixels = False
+        self.means: dict[str, float] = {}
+        """Mean of each metric over all fused pairs, at the end of the run."""
         self.num_surveyed = 0
         """Number of scenes that this run has surveyed."""
         self.did = {"fused": 0, "rejected": 0, "megapixels": 0.0}
@@ -346,8 +350,8 @@ class _Run:
         for name, url in made_of.items():  # there is no preview without a fused pair
             if name in written and not objects.exists(url):
                 del written[name]
-        means = metric_means(self.database)
-        report.say_summary(self.log, summary, means, written, time.monotonic() - self.start)
+        seconds = time.monotonic() - self.start
+        report.say_summary(self.log, summary, self.means, written, seconds)
 
     def _radiometric_pictures(self) -> str:
         """Return in words how many of a few infrared JPEGs are pictures of radiometric files."""

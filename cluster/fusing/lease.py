@@ -266,7 +266,7 @@ class _Watch:
 
 def _name(holder: Holder) -> str:
     """Return who holds a lease and since when, in words."""
-    if not holder:
+    if "since" not in holder:  # its record was just being written, or tidied up
         return "unknown"
     since, beat = (
         datetime.fromtimestamp(holder[name], UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

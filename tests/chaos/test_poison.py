@@ -33,7 +33,7 @@ LARGE = 1200
 """Height and width; its fused colours, as floats, are more than `write_window`'s COUNTED_BYTES."""
 ONE_WINDOW = ["--window", "1280"]
 """Options by which LARGE x LARGE pixels are one window."""
-FUSER_LIMIT = 1_250_000_000
+FUSER_LIMIT = 900_000_000
 """Bytes: an actor that holds the network has half of it, one that fuses LARGE goes beyond it."""
 
 

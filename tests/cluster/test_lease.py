@@ -62,6 +62,22 @@ def test_a_second_run_is_told_who_holds_the_output_and_a_third_gets_it_after(out
     assert len(list(objects.find_files(f"{output}/lease"))) == 1  # no pile of old ones
 
 
+def test_a_lease_whose_record_is_not_there_yet_is_looked_at_again(output, monkeypatch, capsys):
+    first = taken(output, "run-1")
+    record = first._url(first.scope, first.number)
+    objects.put_bytes(record, b"")  # as a rival sees it between its creation and its content
+
+    def written_meanwhile(_):
+        objects.put_bytes(record, json.dumps(first.holder).encode())
+
+    monkeypatch.setattr(lease.time, "sleep", written_meanwhile)
+    with pytest.raises(LeaseHeld, match=r"by run run-1 on"):
+        taken(output, "run-2")
+    assert "waiting for run unknown" in capsys.readouterr().out
+    monkeypatch.undo()
+    first.release()
+
+
 def test_of_many_at_once_one_gets_it(output):
     granted, refused = [], []
 
