@@ -4,12 +4,15 @@
         --test roadscene_test.parquet --output ablations --max-steps 400
 
 `--of parts`: the single ablations of DMNet's Table V (AE1 and AE11 to AE14), `compact` under the paper's
-loss. `--of terms`: the terms of the loss that the weights of the package were trained with, `fast`. Every
-variant is trained from the same seed for the same number of steps, fuses the test pairs, and is scored in
-one table. All by the project's own jobs, so a run that was stopped goes on.
+loss. `--of combinations`: these, and every combination of DTB, DIB, DM and CSAB left out together, eleven
+of them: AE2 to AE10 are nine of these. `--of terms`: the terms of the loss that the weights of the
+package were trained with, `fast`. Every variant is trained from the same seed for the same number of
+steps, fuses the test pairs, and is scored in one table. All by the project's own jobs, so a run that was
+stopped goes on.
 """
 
 import argparse
+import itertools
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +30,12 @@ PARTS = {
     "without DIB": ["--without", "dib"],
     "without DM": ["--without", "dm"],
     "without CSAB": ["--without", "csab"],
+}
+"""Options of each variant by its name."""
+COMBINATIONS = PARTS | {
+    f"without {', '.join(name.upper() for name in left_out)}": ["--without", *left_out]
+    for number in (2, 3, 4)
+    for left_out in itertools.combinations(("dtb", "dib", "dm", "csab"), number)
 }
 """Options of each variant by its name."""
 SHIPPED = parse_arguments([f"@{ROOT}/docs/fast.args", "--index", "i.csv", "--output", "o"])
@@ -47,6 +56,7 @@ TERMS = {
     **{f"without {name}": with_terms(name) for name in (*SHIPPED.term_weights(), "guard", "gain")},
 }
 """Options of each variant by its name."""
+VARIANTS = {"parts": PARTS, "combinations": COMBINATIONS, "terms": TERMS}
 SETTINGS = [
     "--crop", "128", "64", "--batch-size", "2", "--crops-per-pair", "4", "--epochs", "15", "30",
     "--learning-rate", "1e-3", "--schedule", "cosine", "--warm-up", "50", "--clip", "1",
@@ -63,7 +73,7 @@ def run_job(name: str, *arguments: str) -> None:
 def main() -> None:
     """Train, fuse and score every variant; the table is the last thing printed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--of", choices=("parts", "terms"), default="parts")
+    parser.add_argument("--of", choices=tuple(VARIANTS), default="parts")
     parser.add_argument("--train", nargs="+", required=True, help="pair indexes to train on")
     parser.add_argument("--test", required=True, help="pair index to score on")
     parser.add_argument("--output", type=Path, required=True)
@@ -74,7 +84,7 @@ def main() -> None:
     train_on, fuse_on = (["--gpu"], ["--gpus-per-actor", "1"]) if given.gpu else ([], [])
 
     def make(name: str, options: list[str]) -> str:
-        folder = given.output / name.replace(" ", "-")
+        folder = given.output / name.replace(", ", "-").replace(" ", "-")
         train = ["--index", *given.train, "--output", str(folder / "training"), *SETTINGS]
         steps = ["--max-steps", str(given.max_steps), *options, *train_on]
         run_job("train_dmnet", *train, *steps)
@@ -83,7 +93,7 @@ def main() -> None:
                 "--dtype", "uint16", "--checkpoint", weights, *fuse_on)  # fmt: skip
         return f"{name}={folder / 'fused'}"
 
-    variants = PARTS if given.of == "parts" else TERMS
+    variants = VARIANTS[given.of]
     with ThreadPoolExecutor(given.jobs) as pool:
         methods = list(pool.map(make, variants, variants.values()))
     run_job("evaluate", "--index", given.test, "--output", str(given.output / "scores"),

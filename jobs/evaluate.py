@@ -12,7 +12,8 @@ from cluster.text.plain_text import printable  # noqa: E402
 
 NAME = "evaluate"
 DESCRIPTION = (
-    "Score the fused images of any number of methods over an archive, and print the table of means. "
+    "Score the fused images of any number of methods over an archive, print the table of means, and "
+    "write a page that shows the methods side by side. "
     f"{ON_RAY}"
 )
 
@@ -25,8 +26,9 @@ def parse_arguments(arguments: list[str] | None = None) -> EvaluateConfig:
 def score(config: EvaluateConfig) -> str:
     """Score and print; return why that must not count as a success, or an empty text."""
     from cluster.evaluating.job import evaluate  # takes seconds: not before the options are checked
+    from cluster.reporting.methods import write_methods_page
 
-    evaluation = evaluate(config)
+    evaluation = evaluate(config, write_methods_page if config.report else None)
     print(evaluation.text)
     for name, url in evaluation.urls.items():
         print(f"  {name:<8}  {printable(redact_url(url))}")

@@ -72,6 +72,14 @@ class EvaluateConfig:
         "output", metavar="URL",
     )
 
+    report: bool = option(
+        "Leave out the page for the browser, which shows the methods side by side.",
+        "output", flag="--no-report", default=True,
+    )
+    num_images: int = option(
+        "Largest number of pairs whose images the page holds: those where the methods differ most.",
+        "output", default=24, metavar="N", bounds=(0, 500),
+    )
     references: bool = option(
         "Leave out the reference methods: average, max and laplacian.",
         "scoring", flag="--no-references", default=True,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, cast
@@ -21,15 +21,18 @@ from cluster.archive.pair_index import READ, load_index
 from cluster.evaluating import score_table
 from cluster.evaluating.config import REFERENCES, EvaluateConfig
 from cluster.evaluating.images import find_images, find_method
-from cluster.evaluating.scoring import Method, score_pair
+from cluster.evaluating.scoring import Method, read_pictures, score_pair
 from cluster.storage import objects, tables, urls
 from cluster.storage.config_urls import with_absolute_urls, without_secrets
 from cluster.storage.tables import Database
+from cluster.text.progress import Progress
 from cluster.text.units import duration
 from dmnet_core import __version__
 from dmnet_core.metrics import METRICS
 
 Row = dict[str, Any]
+WritePage = Callable[..., str]
+"""`cluster.reporting.methods.write_methods_page`, which the job hands over."""
 SCORE_COLUMNS = {
     "pair_id": "str", "set": "str", "method": "str", **dict.fromkeys(METRICS, "float64"),
     "height": "int64", "width": "int64", "seconds": "float64",
@@ -51,8 +54,12 @@ class Evaluation:
     """Why the job must not count as a success; empty where it may."""
 
 
-def evaluate(config: EvaluateConfig) -> Evaluation:
+def evaluate(config: EvaluateConfig, write_page: WritePage | None = None) -> Evaluation:
     """Score every method over the index, and write every table.
+
+    Args:
+        config: configuration of the evaluation.
+        write_page: writes the page of the methods and returns its URL; None writes none.
 
     Raises:
         ValueError, OSError: an input, a setting or a URL is wrong; one line, nothing was written.
@@ -71,34 +78,56 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
         methods += [Method(name, "reference", "") for name in REFERENCES]
         for found in places.values():
             found |= dict.fromkeys(REFERENCES, "")
-    rows = pairs[[*READ, "set"]].assign(
-        locations=[json.dumps(places[name]) for name in pairs["pair_id"]]
-    )
+    rows = pairs[[*READ, "set"]].assign(locations=[json.dumps(places[name]) for name in pairs["pair_id"]])
     scored: list[Row] = []
-    for row in _score(config, rows, tuple(methods)):
-        (problems if row["reason"] else scored).append(row)
+    num_images = sum(map(len, places.values()))
+    with Progress(num_images, "images to score") as progress:
+        for batch in _score(config, rows, tuple(methods)):
+            for row in batch:
+                (problems if row["reason"] else scored).append(row)
+            progress.add(len(batch), pixels=sum(row["height"] * row["width"] for row in batch))
     scores = (
         tables.as_table(scored, SCORE_COLUMNS)
         .to_pandas()
         .sort_values(["method", "pair_id"], ignore_index=True)
     )
     problem_frame = tables.as_table(problems, PROBLEM_COLUMNS).to_pandas()
-    return _write(config, scores, problem_frame, [m.name for m in methods], pairs, num_unmatched, start)
+    means = score_table.means(scores, problem_frame, [method.name for method in methods])
+    evaluation = _write(config, scores, problem_frame, means, pairs, num_unmatched, start)
+    if write_page is not None:
+        named = rows.set_index("pair_id", drop=False)
+        options = _options(config, tuple(methods))
+        evaluation.urls["page"] = write_page(
+            config.output_url,
+            scores=scores,
+            means=means,
+            heading=score_table.heading(config.stretch),
+            warning=score_table.warning(problem_frame),
+            read_pictures=lambda name: read_pictures(named.loc[name].to_dict(), **options),
+            num_images=config.num_images,
+        )
+    return evaluation
 
 
-def _score(config: EvaluateConfig, rows: pd.DataFrame, methods: tuple[Method, ...]) -> Iterable[Row]:
-    """Send the pairs through Ray Data; yield a row for each pair and method."""
-    # Here, as Ray itself: not before the inputs are checked.
-    from cluster.runtime.datasets import batches_of, dataset_of
-    from cluster.runtime.session import ray_session
-
-    options = {
+def _options(config: EvaluateConfig, methods: tuple[Method, ...]) -> dict[str, Any]:
+    """Return the options with which the images of a pair are read."""
+    return {
         "methods": methods,
         "stretch": config.stretch,
         "reading": config.reading,
         "max_pixels": config.max_pixels,
         "resample": config.resample,
     }
+
+
+def _score(
+    config: EvaluateConfig, rows: pd.DataFrame, methods: tuple[Method, ...]
+) -> Iterable[list[Row]]:
+    """Send the pairs through Ray Data; yield rows, one for each pair and method, as they come."""
+    # Here, as Ray itself: not before the inputs are checked.
+    from cluster.runtime.datasets import batches_of, dataset_of
+    from cluster.runtime.session import ray_session
+
     with ray_session(0), Database() as database:
         database.add("pairs", rows)
         # One CPU, one thread: pairs side by side need no threads within.
@@ -109,21 +138,20 @@ def _score(config: EvaluateConfig, rows: pd.DataFrame, methods: tuple[Method, ..
             least_per_block=PAIRS_PER_BLOCK,
             num_cpus=1,
         ) as dataset:
+            options = _options(config, methods)
             scored = dataset.flat_map(cast(Any, score_pair), fn_kwargs=options, num_cpus=1)
-            for batch in batches_of(scored):
-                yield from batch
+            yield from batches_of(scored)
 
 
 def _write(
     config: EvaluateConfig,
     scores: pd.DataFrame,
     problems: pd.DataFrame,
-    methods: list[str],
+    means: pd.DataFrame,
     pairs: pd.DataFrame,
     num_unmatched: int,
     start: float,
 ) -> Evaluation:
-    means = score_table.means(scores, problems, methods)
     heading = score_table.heading(config.stretch)
     warning = score_table.warning(problems)
     written = {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,6 +100,34 @@ def score_pair(
         seconds = read_s + time.perf_counter() - start
         rows.append(_row(row, method, size=fused.shape[2:], scores=scores, seconds=seconds))
     return rows
+
+
+def read_pictures(
+    row: Row,
+    *,
+    methods: tuple[Method, ...],
+    stretch: str,
+    reading: Reading,
+    max_pixels: int,
+    resample: bool = False,
+) -> dict[str, NDArray[np.uint8]]:
+    """Return the images of one pair as they are scored, (H, W) uint8: ir, vis, and by a method's name.
+
+    A method whose image can't be read is left out: the table of problems has it.
+
+    Raises:
+        BadPair, ValueError: the sources can't be read.
+    """
+    locations: dict[str, str] = json.loads(row["locations"])
+    images = read_images(row, max_pixels=max_pixels, resample=resample)
+    pair = _prepared(images, reading, [m for m in methods if m.name in locations], locations)
+    sources = (_levels(pair.ir), _levels(pair.vis))
+    shown = dict(zip(("ir", "vis"), sources, strict=True))
+    for method in methods:
+        if method.name in locations:
+            with suppress(OSError, ValueError):
+                shown[method.name] = _fused(method, locations[method.name], sources, stretch, max_pixels)
+    return {name: levels[0, 0].numpy().astype(np.uint8) for name, levels in shown.items()}
 
 
 def _prepared(

@@ -18,6 +18,7 @@ from cluster.exporting.writing import export_pair
 from cluster.storage import tables, urls
 from cluster.storage.config_urls import with_absolute_urls
 from cluster.storage.tables import Database
+from cluster.text.progress import Progress
 
 Row = dict[str, Any]
 PROBLEM_COLUMNS = dict.fromkeys(("pair_id", "reason", "detail"), "str")
@@ -88,16 +89,20 @@ def export(config: ExportConfig) -> Export:
         if num_todo:
             record = Record(config.output_url)
             how = {"format": config.image_format, "quality": quality_of(config)}
-            try:
-                for rows in _export(database, config, store_url):
-                    written = [row | how for row in rows if not row["reason"]]
-                    record.add(written)
-                    num_exported += len(written)
-                    failed += [
-                        {name: row[name] for name in PROBLEM_COLUMNS} for row in rows if row["reason"]
-                    ]
-            finally:
-                record.flush()
+            with Progress(num_todo, "pairs to export") as progress:
+                try:
+                    for rows in _export(database, config, store_url):
+                        written = [row | how for row in rows if not row["reason"]]
+                        record.add(written)
+                        num_exported += len(written)
+                        failed += [
+                            {name: row[name] for name in PROBLEM_COLUMNS} for row in rows if row["reason"]
+                        ]
+                        progress.add(
+                            len(rows), pixels=sum(row["height"] * row["width"] for row in written)
+                        )
+                finally:
+                    record.flush()
         problems_url = urls.join_url(config.output_url, "problems.parquet")
         tables.write_rows(problems_url, failed, PROBLEM_COLUMNS)
     return Export(

@@ -37,6 +37,7 @@ from cluster.storage.scene_store import survey_url
 from cluster.storage.stac_table import table_url
 from cluster.storage.tables import Database
 from cluster.text.plain_text import one_line
+from cluster.text.progress import Progress
 from cluster.text.run_log import RunLog
 from dmnet_core import __version__
 from dmnet_core.checkpoint import Checkpoint, load_checkpoint
@@ -193,9 +194,7 @@ class _Run:
         cost = None
         if config.dry_run and plan.num_todo:
             cost = estimate(database, config, self.checkpoint.model)
-        report.say_plan(
-            self.log, plan, prune=config.prune, memory=memory, pictures=pictures, cost=cost
-        )
+        report.say_plan(self.log, plan, prune=config.prune, memory=memory, pictures=pictures, cost=cost)
         if not plan.num_todo and not config.dry_run:
             text = "nothing left to do: every pair is in the ledger with these settings"
             self.log.say("nothing_to_do", text)
@@ -213,9 +212,10 @@ class _Run:
 
         same: list[str] = []
         num_same = 0
-        with ray_session(0), closing(
-            stream.compared(self.database, self.output, self.log.run_id)
-        ) as batches:
+        with (
+            ray_session(0),
+            closing(stream.compared(self.database, self.output, self.log.run_id)) as batches,
+        ):
             for rows in batches:
                 same += [row["pair_id"] for row in rows if row["same"]]
                 if len(same) >= CONFIRMED_AT_ONCE:
@@ -284,17 +284,14 @@ class _Run:
                 scenes.find_windows(database)
                 self._stage(name, query, steps, lease, shown)
 
-    def _stage(
-        self, name: str, query: str, steps: Steps, lease: Lease, shown: RunMetrics
-    ) -> None:
+    def _stage(self, name: str, query: str, steps: Steps, lease: Lease, shown: RunMetrics) -> None:
         """Send the rows of a query through their steps, and what comes back into the ledger."""
         ledger = self.ledger
         (number,) = self.database.first(f"select count(*) from ({query})")
         if not number:
             return
-        progress = report.Progress(number, name, self.log)
         shown.begin(number, fuses=name in FUSING)
-        with closing(steps(query)) as batches:
+        with Progress(number, name, self.log) as progress, closing(steps(query)) as batches:
             try:
                 for rows in batches:
                     lease.check()
@@ -304,13 +301,16 @@ class _Run:
                     self.count(rows)
                     self.say_rejected(rows)
                     shown.add(rows, lag_s)
-                    progress.add(rows)
+                    progress.add(
+                        len(rows),
+                        pixels=sum(r["height"] * r["width"] for r in rows if r["status"] != "surveyed"),
+                        rejected=sum(row["status"] == "rejected" for row in rows),
+                    )
             except LeaseLost:
                 ledger.forget()
                 raise
             finally:
                 ledger.flush()
-                progress.close()
 
     def count(self, rows: list[dict[str, Any]]) -> None:
         """Count the pairs that are done with these ledger rows."""

@@ -1,9 +1,7 @@
-"""What a run tells people: the plan, one progress line, the closing table."""
+"""What a run tells people: the plan and the closing table."""
 
 from __future__ import annotations
 
-import sys
-import time
 from typing import Any
 
 from cluster.fusing.estimate import Estimate
@@ -13,57 +11,6 @@ from cluster.storage import urls
 from cluster.text import units
 from cluster.text.plain_text import printable
 from cluster.text.run_log import RunLog
-
-SECONDS_PER_LINE = 30.0
-SECONDS_PER_REDRAW = 0.5
-
-
-class Progress:
-    """One short line: redrawn in place on a terminal, else a new one every 30 seconds."""
-
-    def __init__(self, total: int, what: str, log: RunLog) -> None:
-        self.total = total
-        self.what = what
-        self.log = log
-        self.done = 0
-        self.rejected = 0
-        self.pixels = 0
-        self.start = time.monotonic()
-        self.last_line = self.start
-        self.live = sys.stdout.isatty() and not log.as_json
-
-    def add(self, rows: list[dict[str, Any]]) -> None:
-        """Count the ledger rows of windows that are finished."""
-        self.done += len(rows)
-        self.rejected += sum(row["status"] == "rejected" for row in rows)
-        self.pixels += sum(row["height"] * row["width"] for row in rows if row["status"] != "surveyed")
-        now = time.monotonic()
-        if now - self.last_line >= (SECONDS_PER_REDRAW if self.live else SECONDS_PER_LINE):
-            self.last_line = now
-            self._say(end="")
-
-    def line(self) -> str:
-        """Return the line as it is now."""
-        rate = self.done / max(time.monotonic() - self.start, 1e-6)
-        left = units.duration((self.total - self.done) / rate) if rate > 0 else "?"
-        return (
-            f"{self.done}/{self.total} {self.what}  {self.pixels / 1e6:.1f} megapixels  {rate:.2f}/s  "
-            f"{left} left  {self.rejected} rejected"
-        )
-
-    def close(self) -> None:
-        """End the line."""
-        self._say(end="\n")
-
-    def _say(self, end: str) -> None:
-        if self.live:
-            print(f"\r{self.line()}   ", end=end, flush=True)
-            return
-        counts = {
-            "what": self.what, "done": self.done, "total": self.total, "rejected": self.rejected,
-            "megapixels": round(self.pixels / 1e6, 1),
-        }  # fmt: skip
-        self.log.say("progress", self.line(), **counts)
 
 
 def say_plan(

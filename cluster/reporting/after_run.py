@@ -19,7 +19,7 @@ def report_after_run(output_url: str, log: RunLog) -> None:
         # Here, since what it imports may be absent or broken too.
         from cluster.reporting.job import write_report
 
-        written = write_report(ReportConfig(output_url=output_url))
+        written = write_report(ReportConfig(output_url=output_url), log)
     except Exception as error:
         said = one_line(error) or type(error).__name__
         log.say("no_report", f"  no report: {said}; jobs/report.py tries again", error=said)

@@ -34,6 +34,11 @@ class ReportConfig:
         "They are the first of those with small images.",
         "pairs", default=60, metavar="N", bounds=(0, MAX_THUMBNAILS),
     )
+    heat_maps: bool = option(
+        "Show for the pairs at full resolution what the network's attention block (CSAB) does to its "
+        "feature maps. Runs the network of the latest run, about as long as fusing these pairs took.",
+        "pairs", default=False,
+    )
     # fmt: on
 
     def __post_init__(self) -> None:

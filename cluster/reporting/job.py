@@ -25,6 +25,7 @@ from cluster.storage import objects, urls
 from cluster.storage.config_urls import with_absolute_urls
 from cluster.storage.tables import Database
 from cluster.text import units
+from cluster.text.run_log import RunLog
 from dmnet_core import __version__
 
 MAX_PAGE_BYTES = 5_000_000
@@ -66,8 +67,12 @@ class Written:
         )
 
 
-def write_report(config: ReportConfig) -> Written:
+def write_report(config: ReportConfig, log: RunLog | None = None) -> Written:
     """Write the report on an output of fuse_archive.
+
+    Args:
+        config: configuration of the report.
+        log: log of the run that says how far it is; None prints text.
 
     Raises:
         ValueError, OSError: the output or the condition can't be used, or storage fails; one line.
@@ -83,7 +88,13 @@ def write_report(config: ReportConfig) -> Written:
         data = _describe(database, archive, records, output_url)
     rows = chosen.rows[: config.num_thumbnails]
     picture_start = time.monotonic()
-    pictures = write_pictures(rows, output_url, _opening(records), config.num_images)
+    if config.heat_maps:
+        # Here: the network takes seconds to load, and a report has none of it by default.
+        from cluster.reporting.heat_maps import write_heat_maps
+
+        latest = records[-1]["config"] if records else {}
+        write_heat_maps(rows[: config.num_images], output_url, _opening(records), latest, log)
+    pictures = write_pictures(rows, output_url, _opening(records), config.num_images, log)
     picture_s = time.monotonic() - picture_start
     page, num_shown = _fitting(data, chosen, archive, kinds, pictures)
     url = urls.join_url(output_url, "report", "index.html")
@@ -163,6 +174,7 @@ def _pairs(
         "thumbnails": pictures.names[:number],
         "problems": pictures.problems[:number],
         "reductions": pictures.reductions[:number],
+        "heat_maps": pictures.heat_maps[:number],
         "outlines": outlines,
         "map_note": note,
     }

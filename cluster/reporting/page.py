@@ -11,6 +11,7 @@ import base64
 import importlib.resources
 import json
 import math
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
@@ -21,19 +22,33 @@ from cluster.reporting.charts import bundle
 from cluster.text import units
 from cluster.text.plain_text import printable
 
-SCRIPTS = (
-    "base.js", "condition.js", "charts.js", "lists.js", "viewer.js", "pair.js", "main.js",
-)  # fmt: skip
-"""Parts of the page's script, in the order in which they are put together."""
+
+@dataclass(frozen=True)
+class Page:
+    """One kind of page: its template and the parts of its script, in their order."""
+
+    template: str
+    scripts: tuple[str, ...]
+    has_charts: bool
+    """Whether BokehJS is in the page."""
+
+
+ARCHIVE_PAGE = Page(
+    "index.html",
+    ("base.js", "condition.js", "charts.js", "lists.js", "zoom.js", "viewer.js", "pair.js", "main.js"),
+    has_charts=True,
+)
+METHODS_PAGE = Page("methods.html", ("base.js", "zoom.js", "methods.js"), has_charts=False)
 ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 """Letters that could end a script element or its text, and JSON's way to write them."""
 
 
-def render(data: dict[str, Any]) -> bytes:
-    """Return the page as UTF-8.
+def render(data: dict[str, Any], page: Page = ARCHIVE_PAGE) -> bytes:
+    """Return a page as UTF-8.
 
     Args:
         data: what the page shows, in plain values; the script reads it as JSON.
+        page: which kind of page.
     """
     environment = Environment(
         loader=PackageLoader("cluster.reporting", "page"),
@@ -43,16 +58,16 @@ def render(data: dict[str, Any]) -> bytes:
         lstrip_blocks=True,
     )
     environment.filters |= {"shown": printable, "number": _number, "duration": units.duration}
-    charts, script = bundle(), _script()
-    page = environment.get_template("index.html").render(
+    charts, script = bundle() if page.has_charts else "", _script(page)
+    text = environment.get_template(page.template).render(
         data=data,
         payload=Markup(as_script(data)),
         style=Markup(_part("style.css")),
         charts_script=Markup(charts),
         script=Markup(script),
-        policy=_policy(charts, script),
+        policy=_policy(*filter(None, (charts, script))),
     )
-    return page.encode("utf-8", "replace")
+    return text.encode("utf-8", "replace")
 
 
 def as_script(value: Any) -> str:
@@ -87,8 +102,8 @@ def _policy(*scripts: str) -> str:
     )
 
 
-def _script() -> str:
-    parts = "\n".join(map(_part, SCRIPTS))
+def _script(page: Page) -> str:
+    parts = "\n".join(map(_part, page.scripts))
     return f'(() => {{\n"use strict";\n{parts}\n}})();\n'
 
 

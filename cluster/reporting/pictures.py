@@ -19,6 +19,8 @@ from cluster.archive.encoding import encode_image
 from cluster.archive.pair_picture import Picture, read_fused, read_sources
 from cluster.storage import objects, urls
 from cluster.text.plain_text import one_line
+from cluster.text.progress import Progress
+from cluster.text.run_log import RunLog
 
 FOLDER = "pictures"
 SIDES = ("ir", "vis", "fused")
@@ -30,7 +32,9 @@ QUALITY, THUMBNAIL_QUALITY = 92, 80
 NUM_THREADS = 4
 LARGE = 4_000_000
 """Number of pixels from which pairs are read one after the other, since they take much memory."""
-NAME = re.compile(r"[0-9a-f]{20}(-ir|-vis|-fused)?\.jpg")
+NAME = re.compile(r"[0-9a-f]{20}(-ir|-vis|-fused|-csab)?\.jpg")
+HEAT_MAPS = "-csab.jpg"
+"""End of the name of a pair's heat maps."""
 
 Row = dict[str, Any]
 
@@ -43,13 +47,17 @@ class Pictures:
     """Of the first pairs, the names of their strips; empty where none could be made."""
     reductions: list[int]
     """Of the first pairs with images, the whole number by which these are reduced; 0 for no images."""
+    heat_maps: list[bool]
+    """Of the first pairs with images, whether there are heat maps of them."""
     earlier: frozenset[str]
     """Files that an earlier report had left in the folder of pictures."""
     problems: list[str]
     """Why a picture is missing or lacks the sources; empty where nothing is."""
 
 
-def write_pictures(rows: list[Row], output_url: str, opening: Row, num_images: int) -> Pictures:
+def write_pictures(
+    rows: list[Row], output_url: str, opening: Row, num_images: int, log: RunLog | None = None
+) -> Pictures:
     """Write the images of pairs that are not there yet.
 
     Args:
@@ -57,6 +65,7 @@ def write_pictures(rows: list[Row], output_url: str, opening: Row, num_images: i
         output_url: URL of the output, whose report they belong to.
         opening: the options of `open_pair`, as of the run that fused them.
         num_images: how many of the first rows get their images at full resolution too.
+        log: log of the run that says how far this is.
 
     Raises:
         StorageError: an image can't be written.
@@ -71,9 +80,14 @@ def write_pictures(rows: list[Row], output_url: str, opening: Row, num_images: i
     large = [p for p in places if (rows[p]["height"] or 0) * (rows[p]["width"] or 0) > LARGE]
     small = sorted(set(places) - set(large))
     problems = dict.fromkeys(places, "")
-    with ThreadPoolExecutor(NUM_THREADS) as pool:
-        problems.update(zip(small, pool.map(write, small), strict=True))
-    problems.update((place, write(place)) for place in large)
+    with Progress(len(rows), "pairs to draw", log) as progress:
+        with ThreadPoolExecutor(NUM_THREADS) as pool:
+            for place, problem in zip(small, pool.map(write, small), strict=True):
+                problems[place] = problem
+                progress.add()
+        for place in large:
+            problems[place] = write(place)
+            progress.add()
     names = [name_of(row) for row in rows]
     made = {file.path for file in objects.find_files(folder_url)}
     reductions = [
@@ -83,6 +97,7 @@ def write_pictures(rows: list[Row], output_url: str, opening: Row, num_images: i
     return Pictures(
         [f"{name}.jpg" if f"{name}.jpg" in made else "" for name in names],
         reductions,
+        [f"{name}{HEAT_MAPS}" in made for name in names[:num_images]],
         frozenset(there),
         [problems[place] for place in places],
     )

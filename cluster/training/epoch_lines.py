@@ -1,7 +1,8 @@
-"""A line on the driver's terminal for each epoch, as soon as the first worker has stored it.
+"""What a training says on the driver's terminal: how far it is, and a line for each stored epoch.
 
-The worker hands each row of the history to the driver through a queue of Ray's, an actor beside the
-driver. Ray Train's own callbacks run in a process of their own, whose output nobody sees.
+The first worker hands its share and each row of the history to the driver through a queue of Ray's, an
+actor beside the driver. Ray Train's own callbacks run in a process of their own, whose output nobody
+sees.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ from ray.exceptions import RayError
 from ray.util.queue import Queue
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from cluster.text.progress import Progress
+
 SHOWN_METRICS = ("SF", "MI", "VIF", "Qabf")
 
 
 class EpochLines:
-    """Prints the rows that the first worker puts into its `queue`; a context manager."""
+    """Prints what the first worker puts into its `queue`; a context manager."""
 
     def __init__(self, last_epoch: int) -> None:
         """Make the queue; epochs up to last_epoch, those of earlier runs, are not printed."""
@@ -46,18 +49,28 @@ class EpochLines:
 
 
 def print_new_epochs(rows: Iterable[Mapping[str, Any]], last_epoch: int) -> None:
-    """Print a line for each row of the history whose epoch is larger than all before it.
+    """Show the share that is done, and a line for each row whose epoch is larger than all before it.
 
     A restarted worker sends the epoch that it goes on from once more.
 
     Args:
-        rows: rows of the history, in the order in which they come.
+        rows: rows of the history, and between them such as have only `share`, the finished share of the
+            training from 0 to 1, in the order in which they come.
         last_epoch: number of the last epoch that is not printed any more.
     """
+    shown: Progress | None = None
+    before = 0.0
     for row in rows:
-        if row["epoch"] > last_epoch:
+        if "share" in row:
+            if shown is None:  # a resumed training does not begin at 0, and its rate is that of this run
+                before = row["share"]
+                shown = Progress(100 * (1 - before), "percent of the training")
+            shown.add(max(0.0, 100 * (row["share"] - before) - shown.done))
+        elif row["epoch"] > last_epoch:
             last_epoch = row["epoch"]
-            print(epoch_line(row), flush=True)
+            (shown.print if shown else print)(epoch_line(row))
+    if shown:
+        shown.close()
 
 
 def send_row(queue: Queue, row: Mapping[str, float]) -> None:

@@ -42,6 +42,8 @@ from dmnet_core.prepare import PreparedPair
 from dmnet_core.ranges import from_unit
 
 Row = dict[str, Any]
+SECONDS_PER_SHARE = 2.0
+"""Least time between two messages that say how much of the training is done."""
 
 
 def network_config(config: TrainConfig) -> DMNetConfig:
@@ -72,15 +74,14 @@ def train_loop(options: dict[str, Any]) -> None:
 class _Worker:
     """One worker's network, optimizer and progress."""
 
-    def __init__(
-        self, config: TrainConfig, num_pairs: int, num_held_out: int, epoch_rows: Queue
-    ) -> None:
+    def __init__(self, config: TrainConfig, num_pairs: int, num_held_out: int, epoch_rows: Queue) -> None:
         context = ray.train.get_context()
         self.rank: int = context.get_world_rank()
         self.world: int = context.get_world_size()
         self.config = config
         self.num_pairs = num_pairs
         self.epoch_rows = epoch_rows
+        self.last_said = float("-inf")
         torch.set_num_threads(config.cpus_per_worker)
         torch.manual_seed(config.seed)
         self.device = ray.train.torch.get_device()
@@ -142,6 +143,7 @@ class _Worker:
             for name, value in parts.items():
                 self.sums[name] = self.sums.get(name, 0.0) + value
             self.share = self._agreed(progress.share(config))
+            self._say_share()
             if self.share >= 1.0 or stage_at(config, self.share) != self.stage:
                 break
         progress.epochs[index] += 1
@@ -215,9 +217,7 @@ class _Worker:
         for name, pair in self.validation:
             (fused,), metrics = fuse_and_score(model, [pair], pair_ids=[name])
             rows.append({key: float(value) for key, value in metrics.items()})
-            strips.append(
-                draw_strip([from_unit(i, "uint8") for i in (pair.ir, pair.vis, fused)], name)
-            )
+            strips.append(draw_strip([from_unit(i, "uint8") for i in (pair.ir, pair.vis, fused)], name))
         model.train()
         return pd.DataFrame(rows)[list(METRICS)].mean().to_dict(), draw_sheet(strips)
 
@@ -282,6 +282,12 @@ class _Worker:
 
     def _put(self, name: str, data: bytes) -> None:
         objects.put_bytes(urls.join_url(self.config.output_url, name), data)
+
+    def _say_share(self) -> None:
+        """Tell the driver how much of the training is done, not at every step."""
+        if self.rank == 0 and time.monotonic() - self.last_said >= SECONDS_PER_SHARE:
+            self.last_said = time.monotonic()
+            send_row(self.epoch_rows, {"share": self.share})
 
     def _check_alike(self) -> None:
         """Raise RuntimeError where the workers' weights differ: averaged gradients keep them equal."""

@@ -95,13 +95,19 @@ def test_the_learning_rate_rises_in_the_warm_up_and_falls_along_half_a_cosine():
     )
 
 
-def test_each_new_epoch_is_printed_once_and_none_of_earlier_runs(capsys):
+def test_each_new_epoch_is_printed_once_and_none_of_earlier_runs(capsys, monkeypatch):
     def row(epoch):
         return {"epoch": epoch, "stage": 2, "step": 7, "minutes": 1.26, "crops_per_s": 3.0,
                 "learning_rate": 1e-4, "L_int": 0.5, "VIF": 0.61234}  # fmt: skip
 
-    print_new_epochs([row(epoch) for epoch in (4, 5, 5, 6, 5, 6, 7)], last_epoch=4)
+    monkeypatch.setattr("cluster.text.progress.SECONDS_PER_LINE", 0.0)
+    rows = [row(epoch) for epoch in (4, 5, 5, 6, 5, 6, 7)]
+    shares = [{"share": share} for share in (0.6, 0.7, 0.8)]
+    print_new_epochs([shares[0], *rows, *shares[1:]], last_epoch=4)
     lines = capsys.readouterr().out.splitlines()
+    shares = [line for line in lines if "of the training" in line]
+    assert [line.split()[0] for line in shares] == ["0/40", "10/40", "20/40"]  # from where it resumed
+    lines = [line for line in lines if line not in shares]
     assert [line.split()[:2] for line in lines] == [["epoch", str(n)] for n in (5, 6, 7)]
     assert lines[0] == "epoch 5  stage II  step 7  1.3 min  3.00 crops/s  L_int 0.5000  VIF 0.612"
 

@@ -10,10 +10,15 @@ import shutil
 import unicodedata
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
+from cluster.evaluating import score_table
 from cluster.reporting.config import ReportConfig
 from cluster.reporting.job import write_report
+from cluster.reporting.methods import write_methods_page
+from dmnet_core.metrics import METRICS
 from tests.cluster.outputs import write_output
 from tests.e2e.hostile import CASES
 
@@ -65,6 +70,31 @@ def page_url(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def methods_url(tmp_path_factory):
+    """The URL of a page that shows ten methods side by side, on ordinary and hostile pairs."""
+    output = tmp_path_factory.mktemp("methods")
+    methods = ["ours", *(f"method {number}" for number in range(9))]
+    names = list(dict.fromkeys([*PLAIN[:3], *HOSTILE]))
+    scores = pd.DataFrame(
+        {"pair_id": name, "set": name[:4], "method": method, "height": 96, "width": 128,
+         **{metric: float(place + at * (1 + number % 3)) for at, metric in enumerate(METRICS)}}
+        for number, name in enumerate(names) for place, method in enumerate(methods)
+    )  # fmt: skip
+    problems = pd.DataFrame(columns=["method", "set", "reason"])
+    picture = np.tile(np.arange(128, dtype=np.uint8), (96, 1))
+    write_methods_page(
+        str(output),
+        scores=scores,
+        means=score_table.means(scores, problems, methods),
+        heading="Fused images as they are, no stretch",
+        warning="",
+        read_pictures=lambda name: dict.fromkeys(("ir", "vis", *methods), picture),
+        num_images=len(names),
+    )
+    return (output / "report/index.html").as_uri()
+
+
+@pytest.fixture(scope="module")
 def browser():
     with sync_api.sync_playwright() as running:
         started = running.chromium.launch(
@@ -79,7 +109,7 @@ def opened(browser, page_url):
     """Open the report, or a pair of it; at the end nothing may have gone wrong or left the folder."""
     contexts, wrong = [], []
 
-    def open_page(fragment="", width=1280, scheme="light", **options):
+    def open_page(fragment="", width=1280, scheme="light", url=page_url, **options):
         context = browser.new_context(
             viewport={"width": width, "height": 900}, color_scheme=scheme, **options
         )
@@ -91,14 +121,14 @@ def opened(browser, page_url):
         )
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("dialog", lambda dialog: (wrong.append(f"dialog {dialog.message}"), dialog.dismiss()))
-        folder = page_url.rpartition("/")[0]
+        folder = url.rpartition("/")[0]
         page.on(
             "request",
             lambda asked: (
                 wrong.append(asked.url) if not asked.url.startswith((folder, "data:")) else None
             ),
         )
-        page.goto(page_url + fragment)
+        page.goto(url + fragment)
         page.wait_for_selector("html[data-ready=true]", state="attached")
         return page
 
@@ -235,12 +265,63 @@ def test_hostile_names_run_nothing_and_open_as_any_other(opened):
     assert page.evaluate("document.querySelectorAll('script, iframe, object, embed').length") == elements
 
 
+@pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (1920, "dark")])
+def test_methods_are_shown_side_by_side_and_zoomed_together(opened, methods_url, width, scheme):
+    page = opened(url=methods_url, width=width, scheme=scheme)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.locator("#gallery li").count() == 3 + len(set(HOSTILE))
+    page.locator("#gallery a").first.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#pair:not([hidden])")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    stages = page.locator(".stage")
+    expect(stages).to_have_count(2 + 8)
+    expect(page.locator("#viewer-zoom")).to_have_text(re.compile(r"\d+ %"))
+    assert page.locator("#pair-methods input:disabled").count() == 2  # eight at once
+    page.locator("#pair-methods input:checked").first.uncheck()
+    expect(stages).to_have_count(2 + 7)
+    assert page.locator("#pair-methods input:disabled").count() == 0
+    before = page.locator(".stage img").first.get_attribute("style")
+    stages.last.focus()
+    page.keyboard.press("+")
+    page.keyboard.press("ArrowLeft")
+    after = page.locator(".stage img").evaluate_all("all => all.map((each) => each.style.transform)")
+    assert len(set(after)) == 1 and after[0] not in before
+    assert page.locator("#pair-scores tbody tr").count() == 10
+    assert page.locator("#pair-scores b").count() == 10  # EN is the same everywhere: all are the best
+
+
+def test_hostile_names_run_nothing_beside_other_methods(opened, methods_url):
+    page = opened(url=methods_url)
+    title = page.title()
+    for name in dict.fromkeys(HOSTILE):
+        page.evaluate("name => { location.hash = `#pair=${encodeURIComponent(name)}`; }", name)
+        shown = "".join(letter if is_shown(letter) else "?" for letter in name)
+        expect(page.locator("#pair-title bdi")).to_have_js_property("textContent", shown)
+        expect(page.locator(".stage")).to_have_count(2 + 8)
+    page.evaluate("location.hash = '#pair=nobody'")
+    expect(page.locator("#pair-note")).to_contain_text("no images of the pair")
+    page.evaluate("location.hash = '#report'")
+    page.wait_for_selector("#report:not([hidden])")
+    assert page.title() == title
+    assert page.evaluate("document.querySelectorAll('script, iframe, object, embed').length") == 2
+
+
+@pytest.mark.parametrize("fragment", ["", "#pair=set2/002"])
+def test_axe_finds_no_barrier_beside_other_methods(opened, methods_url, fragment):
+    check_axe(opened(fragment, url=methods_url, bypass_csp=True))
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("fragment", ["", "#pair=set2/002"])
 def test_axe_finds_no_barrier(opened, fragment, scheme):
+    check_axe(opened(fragment, scheme=scheme, bypass_csp=True))
+
+
+def check_axe(page):
+    """Let axe-core look at a page, which breaks none of its rules."""
     if not AXE.is_file():
         pytest.skip(f"axe-core is absent: npm install --prefix build/tools axe-core, or set {AXE}")
-    page = opened(fragment, scheme=scheme, bypass_csp=True)
     page.add_script_tag(path=str(AXE))
     found = page.evaluate("async () => (await axe.run()).violations")
     assert [(each["id"], [node["target"] for node in each["nodes"]]) for each in found] == []

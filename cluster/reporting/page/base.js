@@ -43,6 +43,17 @@ const linkOf = (place) => `#pair=${encodeURIComponent(data.pairs.pair_id[place])
 const pairLink = (place) =>
   element("a", { href: linkOf(place) }, element("bdi", { class: "name" }, shown(data.pairs.pair_id[place])));
 
+// The pair that the address names, as #pair=<pair_id>; null for none.
+const pairOfAddress = () => {
+  const match = /^#pair=(.*)$/s.exec(location.hash);
+  if (!match) return null;
+  try {
+    return decodeURIComponent(match[1]);
+  } catch {
+    return match[1];
+  }
+};
+
 // Columns that a condition may name: each gives the value of a pair, a number, a text or null.
 const columns = new Map([
   ["pair_id", (place) => data.pairs.pair_id[place]],

@@ -3,16 +3,6 @@
 const title = document.title;
 let back = null;
 
-const pairOfAddress = () => {
-  const match = /^#pair=(.*)$/s.exec(location.hash);
-  if (!match) return null;
-  try {
-    return decodeURIComponent(match[1]);
-  } catch {
-    return match[1];
-  }
-};
-
 const follow = () => {
   const name = pairOfAddress();
   const wasPair = !byId("pair").hidden;
@@ -23,7 +13,7 @@ const follow = () => {
     showPair(name);
     scrollTo({ top: 0, behavior: "instant" });
     byId("pair-title").focus({ preventScroll: true });
-    fitStage();
+    view.fit();
   } else {
     document.title = title;
     if (wasPair) {

@@ -44,6 +44,9 @@ const showImages = (at) => {
     byId("pair-strip").src = `pictures/${picture}`;
     byId("pair-strip").alt = "Infrared, visible and fused image of the pair";
   }
+  const heat = byId("pair-heat");
+  heat.hidden = !data.heat_maps[at];
+  if (!heat.hidden) heat.querySelector("img").src = `pictures/${picture.replace(/\.jpg$/, "-csab.jpg")}`;
   const notes = [];
   if (!picture) notes.push("This report has no image of the pair.");
   else if (!reduction) notes.push("This report has only a small image of the pair.");
@@ -65,7 +68,7 @@ const showPair = (name) => {
       ? `This page holds ${number(numShown)} of ${number(data.num_pairs)} pairs, and not this one. A report made with --where has it.`
       : "No fused pair has this name.";
     byId("pair-note").hidden = false;
-    for (const id of ["viewer", "pair-strip"]) byId(id).hidden = true;
+    for (const id of ["viewer", "pair-strip", "pair-heat"]) byId(id).hidden = true;
     for (const id of ["pair-metrics", "pair-facts"]) byId(id).replaceChildren();
   } else {
     showImages(at);
