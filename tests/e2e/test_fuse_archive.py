@@ -215,6 +215,7 @@ def test_a_source_that_changed_and_changed_back_is_fused_again_though_no_row_tol
     assert chunk.read_bytes() == before
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("shared_ray")
 def test_settings_changed_and_back_fuse_again_what_was_touched_each_time(tmp_path):
     archive, output = str(tmp_path / "archive"), str(tmp_path / "out")
@@ -237,6 +238,7 @@ def test_settings_changed_and_back_fuse_again_what_was_touched_each_time(tmp_pat
     assert "nothing left to do" in run_job("fuse_archive", *arguments).stdout
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("shared_ray")
 def test_a_copy_of_an_archive_is_compared_and_only_what_differs_is_fused_again(tmp_path):
     archive, copy, output = tmp_path / "archive", tmp_path / "copy", str(tmp_path / "out")

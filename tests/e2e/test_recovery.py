@@ -58,6 +58,7 @@ def test_lost_tables_and_a_lost_lease_come_back_without_fusing(fused_archive):
     assert objects.exists(f"{output}/rejected.parquet") and objects.exists(f"{output}/preview.png")
 
 
+@pytest.mark.slow
 def test_a_lost_ledger_costs_the_time_and_changes_no_pixel(fused_archive):
     pairs, arguments, output = fused_archive
     shutil.rmtree(Path(output) / "ledger")

@@ -313,6 +313,7 @@ def test_a_training_on_s3_goes_on_there_after_a_stage_and_after_a_killed_worker(
     assert checkpoint.card["steps"] == "6"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("shared_ray")
 def test_a_loss_that_is_not_finite_stops_with_its_step_and_pairs(tmp_path):
     index = make_index(str(tmp_path / "archive"), 3)
