@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any, cast
 
@@ -25,6 +25,7 @@ from cluster.evaluating.scoring import Method, read_pictures, score_pair
 from cluster.storage import objects, tables, urls
 from cluster.storage.config_urls import with_absolute_urls, without_secrets
 from cluster.storage.tables import Database
+from cluster.text.plain_text import one_line
 from cluster.text.progress import Progress
 from cluster.text.units import duration
 from dmnet_core import __version__
@@ -97,15 +98,19 @@ def evaluate(config: EvaluateConfig, write_page: WritePage | None = None) -> Eva
     if write_page is not None:
         named = rows.set_index("pair_id", drop=False)
         options = _options(config, tuple(methods))
-        evaluation.urls["page"] = write_page(
-            config.output_url,
-            scores=scores,
-            means=means,
-            heading=score_table.heading(config.stretch),
-            warning=score_table.warning(problem_frame),
-            read_pictures=lambda name: read_pictures(named.loc[name].to_dict(), **options),
-            num_images=config.num_images,
-        )
+        try:
+            evaluation.urls["page"] = write_page(
+                config.output_url,
+                scores=scores,
+                means=means,
+                heading=score_table.heading(config.stretch),
+                warning=score_table.warning(problem_frame),
+                read_pictures=lambda name: read_pictures(named.loc[name].to_dict(), **options),
+                num_images=config.num_images,
+            )
+        except Exception as error:  # the tables are written, and a page never makes the job fail
+            text = f"{evaluation.text}\nno page: {one_line(error) or type(error).__name__}"
+            return replace(evaluation, text=text)
     return evaluation
 
 

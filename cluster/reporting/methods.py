@@ -20,7 +20,7 @@ from cluster.archive.contact_sheet import reduced
 from cluster.archive.encoding import encode_image
 from cluster.archive.pair_picture import Picture
 from cluster.reporting.page import METHODS_PAGE, render
-from cluster.reporting.pictures import FOLDER, MAX_SIDE, NUM_THREADS, QUALITY
+from cluster.reporting.pictures import FOLDER, MAX_SIDE, NAME, NUM_THREADS, QUALITY
 from cluster.storage import objects, urls
 from cluster.text.plain_text import one_line
 from cluster.text.progress import Progress
@@ -94,10 +94,7 @@ def write_methods_page(
     }
     url = urls.join_url(output_url, "report", "index.html")
     objects.put_bytes(url, render(data, METHODS_PAGE))
-    kept = {name for names, _ in drawn for name in names.values()}
-    for name in earlier - kept:
-        if len(name) == 24 and name.endswith(".jpg"):
-            objects.delete(urls.join_url(folder_url, name))
+    _remove(folder_url, earlier - {name for names, _ in drawn for name in names.values()})
     return url
 
 
@@ -138,6 +135,13 @@ def _draw(pair_id: str, read_pictures: ReadPictures, folder_url: str) -> tuple[d
     except Exception as error:  # one bad pair must not end the page of thousands
         return names, one_line(error)[:300]
     return names, ""
+
+
+def _remove(folder_url: str, names: set[str]) -> None:
+    """Remove pictures of an earlier page; whatever else lies in the folder stays."""
+    for name in names:
+        if NAME.fullmatch(name):
+            objects.delete(urls.join_url(folder_url, name))
 
 
 def _tables(means: pd.DataFrame) -> list[Row]:

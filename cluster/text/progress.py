@@ -26,7 +26,7 @@ class Progress:
         """Begin with nothing done.
 
         Args:
-            total: number of things.
+            total: number of things; a float where parts of one count.
             what: their name, in the plural.
             log: log of the run; None prints text.
         """
@@ -37,9 +37,12 @@ class Progress:
         self.pixels = 0
         self.start = self.last_line = time.monotonic()
         live = sys.stdout.isatty() and not self.log.as_json
-        self.bar: Any = (
-            tqdm(total=total, desc=what, unit="", file=sys.stdout, dynamic_ncols=True) if live else None
-        )
+        self.bar: Any = None
+        if live:
+            parts = isinstance(total, float)  # shown by three digits
+            self.bar = tqdm(
+                total=total, desc=what, unit="", unit_scale=parts, file=sys.stdout, dynamic_ncols=True
+            )
 
     def __enter__(self) -> Progress:
         return self

@@ -97,6 +97,9 @@ def test_an_evaluation_on_s3(s3):
     scores = tables.read_table(f"{s3}/table/scores.parquet")
     assert sorted(scores["set"]) == [""] * 4 + ["1.5"] * 4
     assert objects.read_bytes(f"{s3}/table/table.md").startswith(b"Fused images as they are")
+    assert b"vis" in objects.read_bytes(f"{s3}/table/report/index.html")
+    # of two pairs both sources and three reference methods: the method is the visible image itself
+    assert len(objects.list_files(f"{s3}/table/report/pictures")) == 2 * (2 + 3)
 
 
 @pytest.mark.parametrize(
