@@ -57,9 +57,10 @@ const showBoxes = (place) => {
 };
 
 const showChoice = (place) => {
+  const isThere = (name) => Boolean(data.images[place][name]);
   const labels = data.methods.map((name) => {
     const input = element("input", { type: "checkbox" });
-    input.checked = chosen.has(name);
+    input.checked = chosen.has(name) && isThere(name);
     input.addEventListener("change", () => {
       if (input.checked) chosen.add(name);
       else chosen.delete(name);
@@ -68,9 +69,9 @@ const showChoice = (place) => {
     });
     return element("label", {}, input, element("bdi", {}, shown(name)));
   });
-  const allow = () => labels.forEach((label) => {
+  const allow = () => labels.forEach((label, at) => {
     const input = label.firstChild;
-    input.disabled = !input.checked && chosen.size >= data.most_shown;
+    input.disabled = !isThere(data.methods[at]) || (!input.checked && chosen.size >= data.most_shown);
   });
   allow();
   byId("pair-methods").replaceChildren(byId("pair-methods").firstElementChild, ...labels);
