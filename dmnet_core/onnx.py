@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import io
 import sys
+import warnings
 from pathlib import Path
 from typing import Any, cast
 
@@ -58,15 +59,18 @@ def to_onnx(model: DMNet, height: int, width: int) -> bytes:
         ModuleNotFoundError: the package onnx is not installed.
     """
     file = io.BytesIO()
-    torch.onnx.export(
-        OneSize(model, height, width).eval(),
-        (torch.zeros(1, 1, height, width), torch.zeros(1, 1, height, width)),
-        cast(Any, file),
-        input_names=["ir", "vis"],
-        output_names=["fused"],
-        opset_version=OPSET,
-        dynamo=False,
-    )
+    with warnings.catch_warnings():
+        # They say that the sizes become constants of the model, as they are meant to.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            OneSize(model, height, width).eval(),
+            (torch.zeros(1, 1, height, width), torch.zeros(1, 1, height, width)),
+            cast(Any, file),
+            input_names=["ir", "vis"],
+            output_names=["fused"],
+            opset_version=OPSET,
+            dynamo=False,
+        )
     return file.getvalue()
 
 

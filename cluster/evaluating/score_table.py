@@ -61,15 +61,26 @@ def heading(stretch: str) -> str:
 
 
 def warning(problems: pd.DataFrame) -> str:
-    """Return the number of images without scores, by method and reason; empty where all are scored."""
+    """Return the number of images without scores, and of such as belong to no pair, by method and reason.
+
+    It is empty where every image of the methods is scored.
+    """
     counts = problems.groupby(["method", "reason"]).size()
-    parts = [f"{method}: {count} {reason}" for (method, reason), count in counts.items()]
-    if not parts:
-        return ""
-    return (
-        f"Some images have no scores (see problems.parquet), so means may be of different pairs: "
-        f"{'; '.join(parts)}"
-    )
+    missing: list[str] = []
+    extra: list[str] = []
+    for (method, reason), count in counts.items():
+        (extra if reason == "extra" else missing).append(f"{method}: {count} {reason}")
+    texts = []
+    if missing:
+        texts.append(
+            "Some images have no scores (see problems.parquet), so means may be of different pairs: "
+            f"{'; '.join(missing)}"
+        )
+    if extra:
+        texts.append(
+            f"Images of no pair of the index, left out (see problems.parquet): {'; '.join(extra)}"
+        )
+    return ". ".join(texts)
 
 
 def markdown(table: pd.DataFrame, title: str, note: str) -> str:

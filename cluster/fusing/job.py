@@ -197,6 +197,8 @@ class _Run:
         report.say_plan(self.log, plan, prune=config.prune, memory=memory, pictures=pictures, cost=cost)
         if not plan.num_todo and not config.dry_run:
             text = "nothing left to do: every pair is in the ledger with these settings"
+            if config.partition and not plan.num_index:
+                text = "nothing to do: this partition holds no pair of the index"
             self.log.say("nothing_to_do", text)
         return plan
 

@@ -129,13 +129,25 @@ def guarded(url: str, call: Callable[[fsspec.AbstractFileSystem], T]) -> T:
     except StorageError:
         raise
     except FileNotFoundError as error:
-        if "bucket" in str(error).lower():
+        if _lacks_bucket(error):
             raise storage_error(url, error) from error
         # Some stores answer without a text, and then the error by itself says "None".
         raise FileNotFoundError(errno.ENOENT, "no such object", redact_url(url)) from error
     # Each store's library raises its own errors, botocore's share no base with OSError.
     except Exception as error:
         raise storage_error(url, error) from error
+
+
+def _lacks_bucket(error: BaseException | None) -> bool:
+    """Return whether a store's answer behind an error was that there is no such bucket."""
+    from botocore.exceptions import ClientError
+
+    while error is not None:
+        answer = error.response if isinstance(error, ClientError) else {}
+        if answer.get("Error", {}).get("Code") == "NoSuchBucket":
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def storage_error(url: str, error: Exception) -> StorageError:

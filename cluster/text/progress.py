@@ -22,17 +22,21 @@ class Progress:
     30 seconds, but for a run that counts megapixels: its last line says what it has done.
     """
 
-    def __init__(self, total: float, what: str, log: RunLog | None = None) -> None:
-        """Begin with nothing done.
+    def __init__(
+        self, total: float, what: str, log: RunLog | None = None, *, begun: float = 0
+    ) -> None:
+        """Begin to count.
 
         Args:
             total: number of things; a float where parts of one count.
             what: their name, in the plural.
             log: log of the run; None prints text.
+            begun: how many were done before, which no rate counts.
         """
         self.total, self.what = total, what
         self.log = log or RunLog("", as_json=False)
-        self.done, self.said = 0.0, -1.0
+        self.begun = begun
+        self.done, self.said = float(begun), -1.0
         self.rejected = 0
         self.pixels = 0
         self.start = self.last_line = time.monotonic()
@@ -41,8 +45,9 @@ class Progress:
         if live:
             parts = isinstance(total, float)  # shown by three digits
             self.bar = tqdm(
-                total=total, desc=what, unit="", unit_scale=parts, file=sys.stdout, dynamic_ncols=True
-            )
+                total=total, initial=begun, desc=what, unit="", unit_scale=parts, file=sys.stdout,
+                dynamic_ncols=True,
+            )  # fmt: skip
 
     def __enter__(self) -> Progress:
         return self
@@ -74,7 +79,7 @@ class Progress:
 
     def line(self) -> str:
         """Return the line of a log as it is now."""
-        rate = self.done / max(time.monotonic() - self.start, 1e-6)
+        rate = (self.done - self.begun) / max(time.monotonic() - self.start, 1e-6)
         left = units.duration((self.total - self.done) / rate) if rate > 0 else "?"
         counted = "".join(f"  {text}" for text in self._counted())
         return f"{self.done:.0f}/{self.total:.0f} {self.what}{counted}  {rate:.2f}/s  {left} left"

@@ -59,13 +59,11 @@ def print_new_epochs(rows: Iterable[Mapping[str, Any]], last_epoch: int) -> None
         last_epoch: number of the last epoch that is not printed any more.
     """
     shown: Progress | None = None
-    before = 0.0
     for row in rows:
         if "share" in row:
-            if shown is None:  # a resumed training does not begin at 0, and its rate is that of this run
-                before = row["share"]
-                shown = Progress(100 * (1 - before), "percent of the training")
-            shown.add(max(0.0, 100 * (row["share"] - before) - shown.done))
+            done = 100.0 * row["share"]
+            shown = shown or Progress(100.0, "percent of the training", begun=done)
+            shown.add(max(0.0, done - shown.done))
         elif row["epoch"] > last_epoch:
             last_epoch = row["epoch"]
             (shown.print if shown else print)(epoch_line(row))

@@ -192,7 +192,7 @@ def _datasets(
     if num_held_out:
         datasets["validation"] = validated.materialize()
     print(
-        f"{num_pairs} pairs to train on, {num_held_out} held out, "
+        f"{num_pairs} pairs to train on, {num_held_out} held out (--validation-pairs), "
         f"{len(pairs) + len(held_out) - num_pairs - num_held_out} unreadable",
         flush=True,
     )

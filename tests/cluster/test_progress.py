@@ -34,6 +34,13 @@ def test_a_log_gets_plain_lines_and_nothing_of_what_is_quick(capsys, monkeypatch
     assert all(line.endswith(" left") and "/s  " in line for line in lines)
 
 
+def test_what_was_done_before_counts_in_no_rate(capsys, monkeypatch):
+    monkeypatch.setattr(progress_module, "SECONDS_PER_LINE", 0.0)
+    with Progress(10, "pairs", begun=9) as progress:
+        progress.add(0)
+    assert "9/10 pairs  0.00/s  ? left" in capsys.readouterr().out
+
+
 def test_a_log_for_machines_gets_the_numbers(capsys):
     with Progress(8, "windows", RunLog("run", as_json=True)) as progress:
         progress.add(8, pixels=2_000_000, rejected=2)

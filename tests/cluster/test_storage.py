@@ -231,3 +231,13 @@ def test_a_loop_of_links_ends_and_a_dangling_link_is_listed(tmp_path):
     (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere")
     files = objects.list_files(str(tmp_path))
     assert [(file.path, file.size) for file in files] == [("gone.png", -1), ("sub/a.png", 1)]
+
+
+def test_a_missing_object_is_told_from_a_missing_bucket_whatever_their_names(s3):
+    absent = f"{s3}/my-bucket/nothing"
+    assert not objects.is_file(absent) and not objects.exists(absent)
+    with pytest.raises(FileNotFoundError, match="no such object"):
+        objects.read_bytes(absent)
+    for ask in (objects.is_file, objects.read_bytes):
+        with pytest.raises(urls.StorageError, match="can't be used"):
+            ask(f"{s3}-elsewhere/nothing")

@@ -106,7 +106,7 @@ def test_each_new_epoch_is_printed_once_and_none_of_earlier_runs(capsys, monkeyp
     print_new_epochs([shares[0], *rows, *shares[1:]], last_epoch=4)
     lines = capsys.readouterr().out.splitlines()
     shares = [line for line in lines if "of the training" in line]
-    assert [line.split()[0] for line in shares] == ["0/40", "10/40", "20/40"]  # from where it resumed
+    assert [line.split()[0] for line in shares] == ["60/100", "70/100", "80/100"]
     lines = [line for line in lines if line not in shares]
     assert [line.split()[:2] for line in lines] == [["epoch", str(n)] for n in (5, 6, 7)]
     assert lines[0] == "epoch 5  stage II  step 7  1.3 min  3.00 crops/s  L_int 0.5000  VIF 0.612"

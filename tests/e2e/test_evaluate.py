@@ -51,7 +51,8 @@ def test_a_store_folders_and_references_are_scored_and_what_is_amiss_is_counted(
         "more": "extra", "day/003": "missing", "day/001": "wrong_type", "day/002": "wrong_size",
     }  # fmt: skip
     for text in (job.stdout, (tmp_path / "table/table.md").read_text()):
-        assert "IR alone: 1 extra; IR alone: 1 missing" in text
+        assert "left out (see problems.parquet): IR alone: 1 extra" in text
+        assert "different pairs: IR alone: 1 missing; IR alone: 1 wrong_size" in text
         assert "1 of 4" in text and "b" in text.split()
     scores = pd.read_parquet(tmp_path / "table/scores.parquet").set_index(["method", "pair_id"])
     assert len(scores) == 4 * 4 + 1
