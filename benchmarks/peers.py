@@ -42,6 +42,7 @@ def main() -> None:
         "--ir-pattern", "{set}/ir/{frame}", "--vis-pattern", "{set}/vis/{frame}",
     )  # fmt: skip
     pairs = pd.read_parquet(index)
+    pairs = pairs.assign(set=pairs["pair_id"].str.partition("/")[0])
     pairs[pairs["set"].isin(given.sets)].to_parquet(index)
     methods = []
     for preset in PRESETS:

@@ -19,7 +19,7 @@ class Progress:
     """How many of a known number of things are done, at what rate, and when the last one will be.
 
     A context manager; leaving it ends the bar. In a log nothing is said of what takes less than
-    30 seconds, but for a run that counts megapixels: its last line says what it has done.
+    30 seconds, but for a run that has a log and counts megapixels: its last line says what it has done.
     """
 
     def __init__(
@@ -34,6 +34,7 @@ class Progress:
             begun: how many were done before, which no rate counts.
         """
         self.total, self.what = total, what
+        self.is_run = log is not None
         self.log = log or RunLog("", as_json=False)
         self.begun = begun
         self.done, self.said = float(begun), -1.0
@@ -92,10 +93,10 @@ class Progress:
             print(text, flush=True)
 
     def close(self) -> None:
-        """End the bar, or say the last line of a run that counts megapixels."""
+        """End the bar, or say the last line."""
         if self.bar is not None:
             self.bar.close()
-        elif self.said != self.done and (self.pixels or self.last_line > self.start):
+        elif self.said != self.done and (self.is_run and self.pixels or self.last_line > self.start):
             self._say()
 
     def _counted(self) -> list[str]:

@@ -150,7 +150,7 @@ def test_a_training_goes_on_with_the_network_that_it_began_with(trained):
 
 def test_a_number_of_steps_ends_stages_within_an_epoch_and_tensorboard_shows_all_of_them(trained):
     job, _, output = trained
-    assert "7 pairs to train on, 1 held out, 1 unreadable" in job.stdout
+    assert "7 pairs to train on, 1 held out (--validation-pairs), 1 unreadable" in job.stdout
     history = read_history(str(output))
     # A third of the steps is of stage I, as a third of the epochs would be.
     assert list(history.loc[history["stage"] == 1, "step"]) == [3]  # an epoch has more
