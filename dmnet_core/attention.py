@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from dmnet_core.inference import fuse_prepared
@@ -52,8 +51,7 @@ def csab_maps(
 
     hook = model.csab.register_forward_hook(keep)
     try:
-        with torch.inference_mode():
-            fuse_prepared(model, [pair], pair_ids=[pair_id], seed=seed)
+        fuse_prepared(model, [pair], pair_ids=[pair_id], seed=seed)
     finally:
         hook.remove()
     return dict(zip(MAPS, seen, strict=True))

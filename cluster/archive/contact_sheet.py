@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from cluster.archive.sources.source import reduction
 from cluster.text.plain_text import printable
 
 CELL_WIDTH, CELL_GAP, LABEL_HEIGHT = 400, 6, 18
@@ -44,14 +45,10 @@ def draw_thumbnail(images: list[NDArray[np.generic]]) -> Image.Image:
         # The middle of an image that is much longer than it is wide, or the other way round.
         kept_rows, kept_columns = min(rows, round(columns * shown)), min(columns, round(rows / shown))
         top, left = (rows - kept_rows) // 2, (columns - kept_columns) // 2
-        cell = (
-            Image.fromarray(image)
-            .convert("RGB")
-            .resize(
-                (THUMBNAIL_WIDTH, height),
-                Image.Resampling.BOX if kept_columns > THUMBNAIL_WIDTH else Image.Resampling.BICUBIC,
-                box=(left, top, left + max(1, kept_columns), top + max(1, kept_rows)),
-            )
+        cell = Image.fromarray(image).convert("RGB").resize(
+            (THUMBNAIL_WIDTH, height),
+            Image.Resampling.BOX if kept_columns > THUMBNAIL_WIDTH else Image.Resampling.BICUBIC,
+            box=(left, top, left + max(1, kept_columns), top + max(1, kept_rows)),
         )
         thumbnail.paste(cell, (index * step, 0))
     return thumbnail
@@ -59,7 +56,7 @@ def draw_thumbnail(images: list[NDArray[np.generic]]) -> Image.Image:
 
 def reduced(image: NDArray[np.generic], max_side: int) -> NDArray[np.generic]:
     """Return an 8-bit image reduced by a whole number, so that no side is longer than max_side pixels."""
-    factor = max(1, -(-max(image.shape[:2]) // max_side))
+    factor = reduction(image.shape[0], image.shape[1], max_side)
     return image if factor == 1 else np.asarray(Image.fromarray(image).reduce(factor))
 
 

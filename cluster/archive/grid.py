@@ -112,7 +112,8 @@ class Grid:
             if self.mapping is None:
                 ir = self.ir.overview(max_side)
             else:
-                ir = self._warped_overview(self.mapping, reduction(self.vis, max_side))
+                step = reduction(self.vis.height, self.vis.width, max_side)
+                ir = self._warped_overview(self.mapping, step)
         with self._side("vis"):
             return ir, self.vis.overview(max_side)
 
@@ -124,7 +125,7 @@ class Grid:
     def _warped_overview(self, mapping: Mapping, step: int) -> SourceImage:
         """Return the infrared image at the middles of blocks of step x step visible pixels."""
         longest = -(-max(self.ir.height, self.ir.width) // max(1, int(self.scale * step + 1e-6)))
-        reduced = reduction(self.ir, longest)
+        reduced = reduction(self.ir.height, self.ir.width, longest)
         source = decoded(self.ir.overview(longest), self.ir.url)
         rows, columns = (
             np.minimum(np.arange(0, length, step) + step / 2, (np.arange(0, length, step) + length) / 2)

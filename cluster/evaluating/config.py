@@ -71,7 +71,6 @@ class EvaluateConfig:
         "Folder or s3:// prefix that receives the tables of scores, of problems and of means.",
         "output", metavar="URL",
     )
-
     report: bool = option(
         "Leave out the page for the browser, which shows the methods side by side.",
         "output", flag="--no-report", default=True,
@@ -80,6 +79,7 @@ class EvaluateConfig:
         "Largest number of pairs whose images the page holds: those where the methods differ most.",
         "output", default=24, metavar="N", bounds=(0, 500),
     )
+
     references: bool = option(
         "Leave out the reference methods: average, max and laplacian.",
         "scoring", flag="--no-references", default=True,

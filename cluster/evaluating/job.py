@@ -79,7 +79,9 @@ def evaluate(config: EvaluateConfig, write_page: WritePage | None = None) -> Eva
         methods += [Method(name, "reference", "") for name in REFERENCES]
         for found in places.values():
             found |= dict.fromkeys(REFERENCES, "")
-    rows = pairs[[*READ, "set"]].assign(locations=[json.dumps(places[name]) for name in pairs["pair_id"]])
+    rows = pairs[[*READ, "set"]].assign(
+        locations=[json.dumps(places[name]) for name in pairs["pair_id"]]
+    )
     scored: list[Row] = []
     num_images = sum(map(len, places.values()))
     with Progress(num_images, "images to score") as progress:
@@ -102,7 +104,8 @@ def evaluate(config: EvaluateConfig, write_page: WritePage | None = None) -> Eva
             evaluation.urls["page"] = write_page(
                 config.output_url,
                 scores=scores,
-                means=means,
+                methods=[method.name for method in methods],
+                tables=score_table.sections(means),
                 heading=score_table.heading(config.stretch),
                 warning=score_table.warning(problem_frame),
                 read_pictures=lambda name: read_pictures(named.loc[name].to_dict(), **options),

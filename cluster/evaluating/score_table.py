@@ -10,6 +10,7 @@ import io
 import os
 import re
 import sys
+from typing import Any
 
 import pandas as pd
 
@@ -123,31 +124,62 @@ def terminal(table: pd.DataFrame, title: str, note: str) -> str:
     return "\n".join([*lines, *(["", _plain(note)] if note else [])])
 
 
+def sections(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the table of each set in plain values: set, columns, and rows of method, pairs and cells.
+
+    A cell has its text and its mark: 1 for the best of the column, 2 for the second, 0 for any other.
+    """
+    made = []
+    for name, group in table.groupby("set", sort=False):
+        columns = {metric: _marked(group[metric], DECIMALS[metric]) for metric in METRICS}
+        columns["rank"] = _marked(group["rank"], 1, least_first=True)
+        rows = [
+            {
+                "method": method,
+                "pairs": pairs,
+                "cells": [{"text": text, "mark": mark} for text, mark in cells],
+            }
+            for method, pairs, *cells in zip(
+                group["method"], _pairs(group), *columns.values(), strict=True
+            )
+        ]
+        made.append({"set": str(name), "columns": list(columns), "rows": rows})
+    return made
+
+
 def _ranked(group: pd.DataFrame, best: tuple[str, str], second: tuple[str, str]) -> list[list[str]]:
     """Return the cells of a set: method, pairs, metrics, rank; of a metric the best two are marked.
 
     Values are ranked as printed, so that equal cells get the same mark.
     """
-    columns = []
-    for name in METRICS:
-        printed = group[name].round(DECIMALS[name])
-        order = sorted(printed.dropna().unique(), reverse=True)
-        cells = []
-        for value in printed:
-            text = "-" if pd.isna(value) else f"{value:.{DECIMALS[name]}f}"
-            marks = ("", "")
-            if len(order) > 1 and value == order[0]:
-                marks = best
-            elif len(order) > 2 and value == order[1]:
-                marks = second
-            cells.append(f"{marks[0]}{text}{marks[1]}")
-        columns.append(cells)
-    pairs = [
+    around = (("", ""), best, second)
+    columns = [
+        [text.join(around[mark]) for text, mark in _marked(group[name], DECIMALS[name])]
+        for name in METRICS
+    ]
+    ranks = [text for text, _ in _marked(group["rank"], 1)]
+    return [list(cells) for cells in zip(group["method"], _pairs(group), *columns, ranks, strict=True)]
+
+
+def _marked(values: pd.Series, decimals: int, *, least_first: bool = False) -> list[tuple[str, int]]:
+    """Return a column's texts, each with 1 for the best value, 2 for the second and 0 for any other.
+
+    Values are compared as printed, so that equal texts get the same mark; the last one gets none.
+    """
+    printed = values.round(decimals)
+    order = sorted(printed.dropna().unique(), reverse=not least_first)
+    marks = {value: place for place, value in enumerate(order[:-1][:2], start=1)}
+    return [
+        ("-" if pd.isna(value) else f"{value:.{decimals}f}", marks.get(value, 0)) for value in printed
+    ]
+
+
+def _pairs(group: pd.DataFrame) -> list[str]:
+    """Return of each row how many pairs its means hold, and of how many where some are missing."""
+    return [
         f"{row.pairs}" + (f" of {row.pairs + row.without}" if row.without else "")
         for row in group.itertuples()
     ]
-    ranks = ["-" if pd.isna(rank) else f"{rank:.1f}" for rank in group["rank"]]
-    return [list(cells) for cells in zip(group["method"], pairs, *columns, ranks, strict=True)]
 
 
 def _plain(text: str) -> str:

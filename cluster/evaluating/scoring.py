@@ -62,25 +62,20 @@ def score_pair(
          set), reason, detail, seconds.
     """
     locations: dict[str, str] = json.loads(row["locations"])
+    methods = tuple(method for method in methods if method.name in locations)
     start = time.perf_counter()
     try:
         images = read_images(row, max_pixels=max_pixels, resample=resample)
-        pair = _prepared(images, reading, [m for m in methods if m.name in locations], locations)
+        pair = _prepared(images, reading, methods, locations)
         sources = (_levels(pair.ir), _levels(pair.vis))  # (1, 1, H, W) grey levels
         valid = None if pair.valid is None else torch.from_numpy(pair.valid)[None, None]
     # The edge of the step: one bad pair must not end the run of a million.
     except Exception as error:
         reason, detail = explain(error)
-        return [
-            _row(row, method, reason=reason, detail=f"source: {detail}")
-            for method in methods
-            if method.name in locations
-        ]
+        return [_row(row, method, reason=reason, detail=f"source: {detail}") for method in methods]
     read_s = time.perf_counter() - start
     rows = []
     for method in methods:
-        if method.name not in locations:
-            continue
         start = time.perf_counter()
         try:
             fused = _fused(method, locations[method.name], sources, stretch, max_pixels)
@@ -119,19 +114,19 @@ def read_pictures(
         BadPair, ValueError: the sources can't be read.
     """
     locations: dict[str, str] = json.loads(row["locations"])
+    methods = tuple(method for method in methods if method.name in locations)
     images = read_images(row, max_pixels=max_pixels, resample=resample)
-    pair = _prepared(images, reading, [m for m in methods if m.name in locations], locations)
+    pair = _prepared(images, reading, methods, locations)
     sources = (_levels(pair.ir), _levels(pair.vis))
     shown = dict(zip(("ir", "vis"), sources, strict=True))
     for method in methods:
-        if method.name in locations:
-            with suppress(OSError, ValueError):
-                shown[method.name] = _fused(method, locations[method.name], sources, stretch, max_pixels)
+        with suppress(OSError, ValueError):
+            shown[method.name] = _fused(method, locations[method.name], sources, stretch, max_pixels)
     return {name: levels[0, 0].numpy().astype(np.uint8) for name, levels in shown.items()}
 
 
 def _prepared(
-    images: PairImages, reading: Reading, methods: list[Method], locations: dict[str, str]
+    images: PairImages, reading: Reading, methods: tuple[Method, ...], locations: dict[str, str]
 ) -> PreparedPair:
     """Return a pair as it was fused: by its survey where the first of our outputs has it as a scene.
 

@@ -194,7 +194,9 @@ class _Run:
         cost = None
         if config.dry_run and plan.num_todo:
             cost = estimate(database, config, self.checkpoint.model)
-        report.say_plan(self.log, plan, prune=config.prune, memory=memory, pictures=pictures, cost=cost)
+        report.say_plan(
+            self.log, plan, prune=config.prune, memory=memory, pictures=pictures, cost=cost
+        )
         if not plan.num_todo and not config.dry_run:
             text = "nothing left to do: every pair is in the ledger with these settings"
             if config.partition and not plan.num_index:
@@ -214,10 +216,9 @@ class _Run:
 
         same: list[str] = []
         num_same = 0
-        with (
-            ray_session(0),
-            closing(stream.compared(self.database, self.output, self.log.run_id)) as batches,
-        ):
+        with ray_session(0), closing(
+            stream.compared(self.database, self.output, self.log.run_id)
+        ) as batches:
             for rows in batches:
                 same += [row["pair_id"] for row in rows if row["same"]]
                 if len(same) >= CONFIRMED_AT_ONCE:
@@ -286,7 +287,9 @@ class _Run:
                 scenes.find_windows(database)
                 self._stage(name, query, steps, lease, shown)
 
-    def _stage(self, name: str, query: str, steps: Steps, lease: Lease, shown: RunMetrics) -> None:
+    def _stage(
+        self, name: str, query: str, steps: Steps, lease: Lease, shown: RunMetrics
+    ) -> None:
         """Send the rows of a query through their steps, and what comes back into the ledger."""
         ledger = self.ledger
         (number,) = self.database.first(f"select count(*) from ({query})")

@@ -68,12 +68,13 @@ def write_heat_maps(
     checkpoint_url = latest.get("checkpoint_url")
     weights = objects.read_bytes(checkpoint_url) if checkpoint_url else None
     model = load_checkpoint(weights, preset=latest.get("preset", "compact")).model
-    there = {file.path for file in objects.find_files(urls.join_url(output_url, "report", FOLDER))}
+    folder_url = urls.join_url(output_url, "report", FOLDER)
+    there = {file.path for file in objects.find_files(folder_url)}
     with Progress(len(rows), "heat maps", log) as progress:
         for row in rows:
             name = f"{name_of(row)}{HEAT_MAPS}"
             if name not in there and row["height"] * row["width"] <= LARGE:
-                _write(row, urls.join_url(output_url, "report", FOLDER, name), opening, model)
+                _write(row, urls.join_url(folder_url, name), opening, model)
             progress.add()
 
 

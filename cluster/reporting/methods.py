@@ -1,6 +1,6 @@
 """The page of an evaluation: methods side by side, their means with ranks, and where they differ most.
 
-    scores, means -> most_different -> pictures of these pairs -> render -> report/index.html
+    scores, tables -> most_different -> pictures of these pairs -> render -> report/index.html
 
 Pictures are named by their bytes, and those that only an earlier page had are removed last.
 """
@@ -41,7 +41,8 @@ def write_methods_page(
     output_url: str,
     *,
     scores: pd.DataFrame,
-    means: pd.DataFrame,
+    methods: list[str],
+    tables: list[Row],
     heading: str,
     warning: str,
     read_pictures: ReadPictures,
@@ -52,7 +53,9 @@ def write_methods_page(
     Args:
         output_url: URL of the output of an evaluation.
         scores: pair_id, set, method, height, width and the metrics, one row for each scored image.
-        means: set, method, pairs, without, the metrics' means and rank, one row a set and method.
+        methods: their names, in the order of the tables.
+        tables: the means of each set: set, columns, and rows of method, pairs and cells, which have text
+            and mark, 1 for the best of a column and 2 for the second.
         heading: how the images were scored.
         warning: what has no scores; empty where everything has.
         read_pictures: gives the images of a pair.
@@ -77,7 +80,6 @@ def write_methods_page(
         for found in pool.map(draw, chosen):
             drawn.append(found)
             progress.add()
-    methods = list(dict.fromkeys(means["method"]))
     data = {
         "title": urls.redact_url(output_url).rstrip("/").rpartition("/")[2] or "evaluation",
         "output": urls.redact_url(output_url),
@@ -88,7 +90,7 @@ def write_methods_page(
         "metrics": list(METRICS),
         "methods": methods,
         "most_shown": MOST_SHOWN,
-        "tables": _tables(means),
+        "tables": tables,
         "num_pairs": int(scores["pair_id"].nunique()),
         **_pairs(chosen, scores, differences, drawn, methods),
     }
@@ -142,33 +144,6 @@ def _remove(folder_url: str, names: set[str]) -> None:
     for name in names:
         if NAME.fullmatch(name):
             objects.delete(urls.join_url(folder_url, name))
-
-
-def _tables(means: pd.DataFrame) -> list[Row]:
-    """Return the table of each set: rows of cells with text and mark, 1 the best and 2 the second."""
-    made = []
-    for name, group in means.groupby("set", sort=False):
-        columns = {metric: _marked(group[metric], -1) for metric in METRICS}
-        columns["rank"] = _marked(group["rank"].round(1), 1)
-        rows = [
-            {
-                "method": row.method,
-                "pairs": f"{row.pairs}" + (f" of {row.pairs + row.without}" if row.without else ""),
-                "cells": [column[place] for column in columns.values()],
-            }
-            for place, row in enumerate(group.itertuples())
-        ]
-        made.append({"set": str(name), "columns": list(columns), "rows": rows})
-    return made
-
-
-def _marked(values: pd.Series, sign: int) -> list[Row]:
-    """Return a column's numbers with their places, of which the first two count; sign 1: least first."""
-    places = (sign * values).rank(method="dense")
-    return [
-        {"value": None if pd.isna(value) else float(value), "mark": int(place) if place <= 2 else 0}
-        for value, place in zip(values, places, strict=True)
-    ]
 
 
 def _pairs(

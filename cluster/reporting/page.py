@@ -35,10 +35,11 @@ class Page:
 
 ARCHIVE_PAGE = Page(
     "index.html",
-    ("base.js", "condition.js", "charts.js", "lists.js", "zoom.js", "viewer.js", "pair.js", "main.js"),
+    ("base.js", "condition.js", "charts.js", "lists.js", "zoom.js", "viewer.js", "follow.js",
+     "pair.js", "main.js"),  # fmt: skip
     has_charts=True,
 )
-METHODS_PAGE = Page("methods.html", ("base.js", "zoom.js", "methods.js"), has_charts=False)
+METHODS_PAGE = Page("methods.html", ("base.js", "zoom.js", "follow.js", "methods.js"), has_charts=False)
 ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 """Letters that could end a script element or its text, and JSON's way to write them."""
 

@@ -17,6 +17,7 @@ from typing import Any
 from cluster.archive.contact_sheet import draw_thumbnail
 from cluster.archive.encoding import encode_image
 from cluster.archive.pair_picture import Picture, read_fused, read_sources
+from cluster.archive.sources.source import reduction
 from cluster.storage import objects, urls
 from cluster.text.plain_text import one_line
 from cluster.text.progress import Progress
@@ -91,7 +92,7 @@ def write_pictures(
     names = [name_of(row) for row in rows]
     made = {file.path for file in objects.find_files(folder_url)}
     reductions = [
-        _reduction(row) if f"{name}-fused.jpg" in made else 0
+        reduction(int(row["height"]), int(row["width"]), MAX_SIDE) if f"{name}-fused.jpg" in made else 0
         for row, name in zip(rows[:num_images], names, strict=False)
     ]
     return Pictures(
@@ -118,10 +119,6 @@ def name_of(row: Row) -> str:
     """Return what the images of a pair's present version are named: nobody can guess or forge it."""
     version = f"{row['pair_id']}\0{row['recorded_at']}\0{row['zarr_path']}\0{row.get('fingerprint')}"
     return sha256(version.encode("utf-8", "surrogateescape")).hexdigest()[:20]
-
-
-def _reduction(row: Row) -> int:
-    return max(1, -(-int(max(row["height"], row["width"])) // MAX_SIDE))
 
 
 def _write(row: Row, output_url: str, opening: Row, has_images: bool, there: set[str]) -> str:

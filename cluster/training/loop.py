@@ -74,7 +74,9 @@ def train_loop(options: dict[str, Any]) -> None:
 class _Worker:
     """One worker's network, optimizer and progress."""
 
-    def __init__(self, config: TrainConfig, num_pairs: int, num_held_out: int, epoch_rows: Queue) -> None:
+    def __init__(
+        self, config: TrainConfig, num_pairs: int, num_held_out: int, epoch_rows: Queue
+    ) -> None:
         context = ray.train.get_context()
         self.rank: int = context.get_world_rank()
         self.world: int = context.get_world_size()
@@ -217,7 +219,9 @@ class _Worker:
         for name, pair in self.validation:
             (fused,), metrics = fuse_and_score(model, [pair], pair_ids=[name])
             rows.append({key: float(value) for key, value in metrics.items()})
-            strips.append(draw_strip([from_unit(i, "uint8") for i in (pair.ir, pair.vis, fused)], name))
+            strips.append(
+                draw_strip([from_unit(i, "uint8") for i in (pair.ir, pair.vis, fused)], name)
+            )
         model.train()
         return pd.DataFrame(rows)[list(METRICS)].mean().to_dict(), draw_sheet(strips)
 

@@ -33,7 +33,8 @@ def write(tmp_path, scores, **options):
     picture = np.arange(600, dtype=np.uint8).reshape(20, 30)
     how = {
         "scores": scores,
-        "means": score_table.means(scores, problems, METHODS),
+        "methods": METHODS,
+        "tables": score_table.sections(score_table.means(scores, problems, METHODS)),
         "heading": "as they are",
         "warning": "",
         "read_pictures": lambda name: dict.fromkeys(("ir", "vis", *METHODS), picture),
@@ -67,7 +68,7 @@ def test_the_page_holds_the_pairs_where_methods_differ_most(tmp_path):
     (table,) = data["tables"]
     assert [row["method"] for row in table["rows"]] == METHODS
     assert [cell["mark"] for cell in table["rows"][0]["cells"]] == [1] * (len(METRICS) + 1)
-    assert table["rows"][0]["cells"][-1]["value"] == 1.0  # the mean rank
+    assert table["rows"][0]["cells"][-1]["text"] == "1.0"  # the mean rank
 
 
 def test_images_that_only_an_earlier_page_had_are_removed_and_other_files_stay(tmp_path):

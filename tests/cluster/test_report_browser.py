@@ -85,7 +85,8 @@ def methods_url(tmp_path_factory):
     write_methods_page(
         str(output),
         scores=scores,
-        means=score_table.means(scores, problems, methods),
+        methods=methods,
+        tables=score_table.sections(score_table.means(scores, problems, methods)),
         heading="Fused images as they are, no stretch",
         warning="",
         read_pictures=lambda name: dict.fromkeys(("ir", "vis", *methods), picture),

@@ -77,7 +77,7 @@ class RasterSource(Source):
         GDAL takes it of the file's own reduced images. Where there are none it would read a file several
         times over, and have a mean of one NaN be NaN.
         """
-        step = reduction(self, max_side)
+        step = reduction(self.height, self.width, max_side)
         if step == 1 or self.dataset.overviews(self.bands[0]):
             return self._image(self.whole, step)
         if self.dataset.block_shapes[0][1] < self.width:

@@ -124,7 +124,8 @@ class DecodedSource(Source):
 
     def overview(self, max_side: int) -> SourceImage:
         """Return the image reduced to at most `max_side`; see `Source.overview`."""
-        return read_in_blocks(self.read, self.whole, BLOCK_SIDE, reduction(self, max_side))
+        step = reduction(self.height, self.width, max_side)
+        return read_in_blocks(self.read, self.whole, BLOCK_SIDE, step)
 
     def _read(self, window: Window) -> SourceImage:
         return cut(self.image, window)
@@ -157,9 +158,9 @@ def cut(image: SourceImage, window: Window) -> SourceImage:
     return SourceImage(image.pixels[place], valid, image.note)
 
 
-def reduction(source: Source, max_side: int) -> int:
+def reduction(height: int, width: int, max_side: int) -> int:
     """Return the whole number by which an image is reduced so that no side is longer than `max_side`."""
-    return max(1, -(-max(source.height, source.width) // max_side))
+    return max(1, -(-max(height, width) // max_side))
 
 
 def read_reduced(source: Source, window: Window, step: int) -> SourceImage:

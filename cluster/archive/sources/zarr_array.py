@@ -74,7 +74,7 @@ class ZarrSource(Source):
     def overview(self, max_side: int) -> SourceImage:
         """Return the image reduced to at most `max_side`; see `Source.overview`."""
         side = max(BLOCK_SIDE, *self.chunk)
-        return read_in_blocks(self.read, self.whole, side, reduction(self, max_side))
+        return read_in_blocks(self.read, self.whole, side, reduction(self.height, self.width, max_side))
 
     def _read(self, window: Window) -> SourceImage:
         place = (

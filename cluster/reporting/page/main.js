@@ -1,28 +1,4 @@
-// What happens first, and what follows the address.
-
-const title = document.title;
-let back = null;
-
-const follow = () => {
-  const name = pairOfAddress();
-  const wasPair = !byId("pair").hidden;
-  if (name !== null && !wasPair) back = scrollY;
-  byId("report").hidden = name !== null;
-  byId("pair").hidden = name === null;
-  if (name !== null) {
-    showPair(name);
-    scrollTo({ top: 0, behavior: "instant" });
-    byId("pair-title").focus({ preventScroll: true });
-    view.fit();
-  } else {
-    document.title = title;
-    if (wasPair) {
-      const target = location.hash.length > 1 && location.hash !== "#report" ? byId(location.hash.slice(1)) : null;
-      if (target) target.scrollIntoView();
-      else if (back !== null) scrollTo({ top: back, behavior: "instant" });
-    }
-  }
-};
+// What happens first.
 
 const start = async () => {
   const measures = data.measures;

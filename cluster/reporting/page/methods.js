@@ -1,7 +1,6 @@
 // Methods side by side: pairs where they differ most, and the images of one pair, zoomed together.
 
 const SOURCES = [["ir", "infrared"], ["vis", "visible"]];
-const title = document.title;
 const pictureOf = (name) => `pictures/${name}`;
 
 const showDifferent = () => {
@@ -105,26 +104,7 @@ const showPair = (name) => {
     showBoxes(place);
     showScores(place);
   } else for (const id of ["stages", "pair-scores"]) byId(id).replaceChildren();
-  for (const [id, step] of [["pair-previous", -1], ["pair-next", 1]]) {
-    const other = isHere ? place + step : NaN;
-    byId(id).hidden = !(other >= 0 && other < numShown);
-    if (!byId(id).hidden) byId(id).href = linkOf(other);
-  }
-};
-
-const follow = () => {
-  const name = pairOfAddress();
-  const wasPair = !byId("pair").hidden;
-  byId("report").hidden = name !== null;
-  byId("pair").hidden = name === null;
-  if (name !== null) {
-    showPair(name);
-    scrollTo({ top: 0, behavior: "instant" });
-    byId("pair-title").focus({ preventScroll: true });
-  } else {
-    document.title = title;
-    if (wasPair) byId("different").scrollIntoView();
-  }
+  linkNeighbours(place);
 };
 
 view.connectButtons({ in: "viewer-in", out: "viewer-out", fit: "viewer-fit", full: "viewer-full" });

@@ -77,11 +77,7 @@ const showPair = (name) => {
     byId("pair-facts").replaceChildren(...facts);
   }
   byId("pair-copied").textContent = "";
-  for (const [id, step] of [["pair-previous", -1], ["pair-next", 1]]) {
-    const other = at === undefined ? NaN : at + step;
-    byId(id).hidden = !(other >= 0 && other < numShown);
-    if (!byId(id).hidden) byId(id).href = linkOf(other);
-  }
+  linkNeighbours(at);
 };
 
 const copyLink = async () => {
