@@ -7,8 +7,8 @@ DEMO := demo
 
 ROUNDS ?= 25
 SEED ?= 1
-# Two processes: the one with all the tests on Ray waits for it most of the time.
-PYTEST := $(BIN)/python -m pytest -n 2
+# Two processes, each with a Ray: one computes while the other waits for its own.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-fast test-s3 test-all chaos lint clean
 

@@ -6,7 +6,7 @@ Markers by which tests are selected, never by their names (pyproject.toml says w
 - `ray` is put here on each test that uses the fixture `shared_ray`.
 - `own_ray`, `kills` and `slow` stand in the test files.
 
-`make test` runs two processes. The folders whose tests use Ray all run in one of them, and begin first.
+`make test` runs two processes, each with a Ray of its own; a file's tests all run in one of them.
 """
 
 import os
@@ -33,8 +33,8 @@ REPO_ROOT = Path(__file__).resolve().parents[1]
 SHARED = REPO_ROOT.parent / "shared"
 
 
-WITH_RAY = ("tests/e2e/", "tests/chaos/")
-"""Folders whose tests run one after the other, on one Ray."""
+LONGEST = ("tests/chaos/", "tests/e2e/")
+"""Folders whose tests begin first, so that no process is left with a long file when the other is done."""
 
 
 @pytest.hookimpl(tryfirst=True)  # before the markers select
@@ -46,19 +46,7 @@ def pytest_collection_modifyitems(items):
             item.add_marker("s3")
         if "shared_ray" in item.fixturenames:
             item.add_marker("ray")
-    items.sort(key=lambda item: not item.nodeid.startswith(WITH_RAY))
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config, log):
-    """Hand out the tests of WITH_RAY together, and all others file by file."""
-    from xdist.scheduler import LoadScopeScheduling
-
-    class OneRay(LoadScopeScheduling):
-        def _split_scope(self, nodeid):
-            return "ray" if nodeid.startswith(WITH_RAY) else nodeid.partition("::")[0]
-
-    return OneRay(config, log)
+    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
 
 
 LEFT_OUT = set()

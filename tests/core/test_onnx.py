@@ -19,8 +19,9 @@ def run(data, ir, vis):
     return fused[0, 0]
 
 
-@pytest.mark.parametrize("preset", ["fast", "compact"])
-@pytest.mark.parametrize("size", [(96, 128), (75, 110)])
+@pytest.mark.parametrize(
+    ("preset", "size"), [("fast", (96, 128)), ("fast", (75, 110)), ("compact", (75, 110))]
+)
 def test_onnx_runtime_gives_the_same_pixels(preset, size):
     model = load_checkpoint(preset=preset).model
     pair = prepare_pair(*render_scene("aerial", 3, *size))

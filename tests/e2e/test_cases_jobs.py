@@ -116,6 +116,7 @@ def test_a_limited_run_counts_the_whole_index_and_needs_no_cluster_once_it_is_do
     assert len(read_metrics(output)) == 2  # what was fused before stands in the tables and in the counts
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("shared_ray")
 def test_preview_named_but_absent_where_every_pair_is_rejected_is_no_success(tmp_path):
     pairs = write_archive(str(tmp_path / "archive"), 1)

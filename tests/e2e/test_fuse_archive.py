@@ -88,13 +88,12 @@ def test_an_archive_with_bad_pairs_is_fused_and_a_second_run_does_only_what_chan
     assert strict.returncode == 1 and "50.00% of the pairs were rejected" in strict.stderr
 
 
-@pytest.mark.own_ray
 @pytest.mark.kills
-@pytest.mark.usefixtures("shared_ray")
-def test_a_run_that_was_killed_goes_on_and_repeats_nothing(tmp_path):
+def test_a_run_that_was_killed_goes_on_and_repeats_nothing(shared_ray, tmp_path):
     archive, output = str(tmp_path / "archive"), str(tmp_path / "out")
     pairs = write_archive(archive, 20, 160, 224)
-    with started_job("fuse_archive", *fuse_arguments(archive, output)) as job:
+    first = [*fuse_arguments(archive, output), "--no-report"]
+    with started_job("fuse_archive", *first, environment=shared_ray.environment) as job:
         ledger = tmp_path / "out/ledger"
         while not ledger.is_dir() or not any(p.suffix == ".parquet" for p in ledger.iterdir()):
             assert job.poll() is None, "no ledger part was seen"
@@ -114,6 +113,7 @@ def test_a_run_that_was_killed_goes_on_and_repeats_nothing(tmp_path):
     check_pixels(output, {name: pairs[name] for name in list(pairs)[::6]})
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("shared_ray")
 def test_a_run_whose_tables_cannot_be_written_leaves_no_record_that_says_finished(tmp_path):
     archive, output = str(tmp_path / "archive"), str(tmp_path / "out")

@@ -23,7 +23,7 @@ def test_two_partitions_fuse_side_by_side_and_a_run_over_everything_writes_the_t
     shared_ray, tmp_path
 ):
     archive, output = str(tmp_path / "archive"), str(tmp_path / "out")
-    pairs = write_archive(archive, 12)
+    pairs = write_archive(archive, 6)
     objects.put_bytes(urls.join_url(archive, "ir", "alone.png"), b"")
     arguments = fuse_arguments(archive, output)
     first_half = [*arguments, "--partition", "1/2"]
@@ -34,11 +34,11 @@ def test_two_partitions_fuse_side_by_side_and_a_run_over_everything_writes_the_t
         said = first.log.read()
     assert second.returncode == 0, second.stdout + second.stderr
     fused = [num_fused(text) for text in (said, second.stdout)]
-    assert sum(fused) == 12 and min(fused) > 0
+    assert sum(fused) == 6 and min(fused) > 0
     assert not list(objects.find_files(f"{output}/metrics.parquet"))
     whole = run_job("fuse_archive", *arguments)
     assert whole.returncode == 0, whole.stderr
-    assert "nothing left to do" in whole.stdout and "13 = 12 fused + 1 rejected" in whole.stdout
+    assert "nothing left to do" in whole.stdout and "7 = 6 fused + 1 rejected" in whole.stdout
     assert sorted(read_metrics(output)["pair_id"]) == sorted(pairs)
     check_pixels(output, pairs)
 
