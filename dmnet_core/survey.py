@@ -2,7 +2,8 @@
 
 Flow: `shrink` makes overviews of both images, `plan_samples` says by them which samples to read and how
 much each weighs, `survey` runs the network on all samples together and records its image-wide numbers.
-The cost does not grow with the scene.
+The cost does not grow with the scene. A scene of no more pixels than all samples take, 2.6 million, is its
+own only sample: its statistics are those of the image fused whole.
 
 Ours: small samples on a regular grid, read at full resolution with a halo that takes no part. Their
 weights are calibrated (Deville and Sarndal, J. Am. Stat. Assoc. 87(418), 1992): the weighted means of a
@@ -85,7 +86,7 @@ def plan_samples(
 ) -> list[Sample]:
     """Return the samples that a scene's statistics are to be taken from, at least one that weighs.
 
-    Samples without any data are left out.
+    That is the whole scene where it has at most `most_pixels`. Samples without any data are left out.
 
     Args:
         config: of the network.
@@ -95,6 +96,8 @@ def plan_samples(
         width: width of the scene, in pixels.
         valid: (h, w), True where both overviews have data; None where they have data everywhere.
     """
+    if height * width <= most_pixels(config):
+        return [Sample(Window.of_image(height, width), 1.0)]
     ir, vis, valid = _shrunk(ir, vis, valid)
     rows, columns = (_grid(length, config) for length in (height, width))
     windows = [Window(row, column) for row in rows for column in columns]

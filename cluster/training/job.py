@@ -245,18 +245,11 @@ def _decode(pairs: pd.DataFrame, used: str, url_prefix: str) -> tuple[ray.data.D
             database, "from pairs", url_prefix, least_per_block=PAIRS_PER_BLOCK, num_cpus=1
         ) as named:
             decoded = named.map(cast(Any, decode_pair), num_cpus=1).materialize()
-    bad = decoded.filter(cast(Any, _is_bad)).select_columns(["pair_id", "reason"]).take_all()
+    reason = ray.data.expressions.col("reason")
+    bad = decoded.filter(expr=reason != "").select_columns(["pair_id", "reason"]).take_all()
     for row in bad[:MAX_SAID]:
         print(f"  not {used} on: {row['pair_id']!r}: {row['reason']}", flush=True)
-    return decoded.filter(cast(Any, _is_good)), len(pairs) - len(bad)
-
-
-def _is_bad(row: Row) -> bool:
-    return bool(row["reason"])
-
-
-def _is_good(row: Row) -> bool:
-    return not row["reason"]
+    return decoded.filter(expr=reason == ""), len(pairs) - len(bad)
 
 
 def _read_history(url: str) -> pd.DataFrame:

@@ -78,8 +78,22 @@ def test_windows_with_the_statistics_of_the_whole_equal_the_whole(
     assert mean < 0.05 and most < 2
 
 
-def test_a_surveyed_scene_is_near_the_whole_and_has_no_seam(compact, images, whole, monkeypatch):
-    monkeypatch.setattr(survey_module, "NUM_SAMPLES", 3)  # or the samples cover all of this small scene
+@pytest.fixture
+def few_samples(monkeypatch):
+    """Samples as of a large scene: they neither are nor cover all of a small one."""
+    monkeypatch.setattr(survey_module, "NUM_SAMPLES", 3)
+    monkeypatch.setattr(survey_module, "most_pixels", lambda _: 0)
+
+
+def test_a_scene_of_no_more_pixels_than_a_survey_takes_has_the_statistics_of_the_whole(
+    compact, images, whole
+):
+    mean, most = levels(luminance_of(compact, *images, window=96), whole)
+    assert mean < 0.05 and most < 2
+
+
+@pytest.mark.usefixtures("few_samples")
+def test_a_surveyed_scene_is_near_the_whole_and_has_no_seam(compact, images, whole):
     fused = {window: luminance_of(compact, *images, window=window) for window in (64, 128)}
     mean, _ = levels(fused[64], whole)
     assert mean < 0.8  # by 3 x 3 samples of the 8 x 8; a bad survey is a change of tone of a few levels
@@ -110,10 +124,8 @@ def test_an_image_that_is_no_scene_is_fused_whole(compact, images):
     np.testing.assert_array_equal(fused, fuse(compact, *images, pair_id="a"))
 
 
-def test_a_scene_with_a_border_and_holes_is_near_the_whole_where_it_has_data(
-    compact, images, monkeypatch
-):
-    monkeypatch.setattr(survey_module, "NUM_SAMPLES", 3)
+@pytest.mark.usefixtures("few_samples")
+def test_a_scene_with_a_border_and_holes_is_near_the_whole_where_it_has_data(compact, images):
     ir, vis = images
     rows, columns = np.mgrid[:201, :251]
     seen = 2 * rows + columns > 150
@@ -142,7 +154,10 @@ def test_windows_cover_a_scene_once_and_begin_at_multiples(config, height, width
 
 @pytest.mark.parametrize(("height", "width"), [(40, 1000), (201, 251), (641, 97), (5000, 7001)])
 @pytest.mark.parametrize("config", [COMPACT, TINY, DMNetConfig.paper()])
-def test_samples_have_one_size_after_padding_and_their_number_has_a_bound(config, height, width):
+def test_samples_have_one_size_after_padding_and_their_number_has_a_bound(
+    config, height, width, monkeypatch
+):
+    monkeypatch.setattr(survey_module, "most_pixels", lambda _: 0)
     overview = np.random.default_rng(0).random((2, 20, 30), np.float32)
     samples = plan_samples(config, *overview, height, width)
     multiple, halo = config.size_multiple, halo_of(config)
@@ -164,8 +179,8 @@ def test_weights_give_the_samples_the_brightness_of_the_scene():
     bright = np.zeros((250, 250), np.float32)
     bright[:12], bright[-12:] = 1.0, 1.0
     ir = bright + np.random.default_rng(0).normal(0, 0.01, bright.shape).astype(np.float32)
-    samples = [s for s in plan_samples(COMPACT, ir, ir, 1000, 1000) if s.weight]
-    parts = [array_of(np.repeat(np.repeat(ir, 4, 0), 4, 1), core(s.window)) for s in samples]
+    samples = [s for s in plan_samples(COMPACT, ir, ir, 2000, 2000) if s.weight]
+    parts = [array_of(np.repeat(np.repeat(ir, 8, 0), 8, 1), core(s.window)) for s in samples]
     sizes = [part.size for part in parts]
     plain = np.average([part.mean() for part in parts], weights=sizes)
     weighted = np.average(
@@ -185,9 +200,9 @@ def core(window):
 
 
 def test_the_samples_hold_the_extremes_of_the_scene():
-    ir, vis = np.full((2, 1000, 2000), 0.5, np.float32)
+    ir, vis = np.full((2, 1500, 2000), 0.5, np.float32)
     ir[610:620, 1290:1300], vis[333, 777] = 1.0, 0.0
-    samples = plan_samples(COMPACT, shrink(ir), shrink(vis), 1000, 2000)
+    samples = plan_samples(COMPACT, shrink(ir), shrink(vis), 1500, 2000)
     parts = [core(sample.window) for sample in samples]
     assert max(array_of(ir, part).max() for part in parts) == 1.0
     assert min(array_of(vis, part).min() for part in parts) == 0.0
