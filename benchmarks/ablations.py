@@ -6,7 +6,8 @@
 `--of parts`: the single ablations of DMNet's Table V (AE1 and AE11 to AE14), `compact` under the paper's
 loss. `--of combinations`: these, and every combination of DTB, DIB, DM and CSAB left out together, eleven
 of them: AE2 to AE10 are nine of these. `--of terms`: the terms of the loss that the weights of the
-package were trained with, `fast`. Every variant is trained from the same seed for the same number of
+package were trained with, `fast`. `--of operators`: the gradient operators of Table VI, `fast` under the
+paper's loss. Every variant is trained from the same seed for the same number of
 steps, fuses the test pairs, and is scored in one table. All by the project's own jobs, so a run that was
 stopped goes on.
 """
@@ -21,6 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from dmnet_core.operators import OPERATORS  # noqa: E402
 from jobs.train_dmnet import parse_arguments  # noqa: E402
 
 PARTS = {
@@ -56,7 +58,9 @@ TERMS = {
     **{f"without {name}": with_terms(name) for name in (*SHIPPED.term_weights(), "guard", "gain")},
 }
 """Options of each variant by its name."""
-VARIANTS = {"parts": PARTS, "combinations": COMBINATIONS, "terms": TERMS}
+GRADIENTS = {name: ["--preset", "fast", "--gradient", name] for name in OPERATORS}
+"""Options of each variant by its name."""
+VARIANTS = {"parts": PARTS, "combinations": COMBINATIONS, "terms": TERMS, "operators": GRADIENTS}
 SETTINGS = [
     "--crop", "128", "64", "--batch-size", "2", "--crops-per-pair", "4", "--epochs", "15", "30",
     "--learning-rate", "1e-3", "--schedule", "cosine", "--warm-up", "50", "--clip", "1",
