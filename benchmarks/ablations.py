@@ -35,7 +35,7 @@ PARTS = {
 }
 """Options of each variant by its name."""
 COMBINATIONS = PARTS | {
-    f"without {', '.join(name.upper() for name in left_out)}": ["--without", *left_out]
+    f"without {'+'.join(name.upper() for name in left_out)}": ["--without", *left_out]
     for number in (2, 3, 4)
     for left_out in itertools.combinations(("dtb", "dib", "dm", "csab"), number)
 }
@@ -88,7 +88,7 @@ def main() -> None:
     train_on, fuse_on = (["--gpu"], ["--gpus-per-actor", "1"]) if given.gpu else ([], [])
 
     def make(name: str, options: list[str]) -> str:
-        folder = given.output / name.replace(", ", "-").replace(" ", "-")
+        folder = given.output / name.replace("+", "-").replace(" ", "-")
         train = ["--index", *given.train, "--output", str(folder / "training"), *SETTINGS]
         steps = ["--max-steps", str(given.max_steps), *options, *train_on]
         run_job("train_dmnet", *train, *steps)
