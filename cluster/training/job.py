@@ -237,6 +237,8 @@ def _decode(pairs: pd.DataFrame, used: str, url_prefix: str) -> tuple[ray.data.D
         used: "trained" or "validated", for the message.
         url_prefix: beginning of the URLs where the rows wait until they are decoded.
     """
+    from ray.data.expressions import col
+
     from cluster.runtime.datasets import dataset_of
 
     with Database() as database:
@@ -245,7 +247,7 @@ def _decode(pairs: pd.DataFrame, used: str, url_prefix: str) -> tuple[ray.data.D
             database, "from pairs", url_prefix, least_per_block=PAIRS_PER_BLOCK, num_cpus=1
         ) as named:
             decoded = named.map(cast(Any, decode_pair), num_cpus=1).materialize()
-    reason = ray.data.expressions.col("reason")
+    reason = col("reason")
     bad = decoded.filter(expr=reason != "").select_columns(["pair_id", "reason"]).take_all()
     for row in bad[:MAX_SAID]:
         print(f"  not {used} on: {row['pair_id']!r}: {row['reason']}", flush=True)
