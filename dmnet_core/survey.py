@@ -2,8 +2,8 @@
 
 Flow: `shrink` makes overviews of both images, `plan_samples` says by them which samples to read and how
 much each weighs, `survey` runs the network on all samples together and records its image-wide numbers.
-The cost does not grow with the scene. A scene of no more pixels than all samples take, 2.6 million, is its
-own only sample: its statistics are those of the image fused whole.
+The cost does not grow with the scene. A scene of no more pixels than all samples take, 2.6 million
+with `compact` and `fast`, is its own only sample: its statistics are those of the image fused whole.
 
 Ours: small samples on a regular grid, read at full resolution with a halo that takes no part. Their
 weights are calibrated (Deville and Sarndal, J. Am. Stat. Assoc. 87(418), 1992): the weighted means of a

@@ -96,7 +96,7 @@ def test_a_scene_of_no_more_pixels_than_a_survey_takes_has_the_statistics_of_the
 def test_a_surveyed_scene_is_near_the_whole_and_has_no_seam(compact, images, whole):
     fused = {window: luminance_of(compact, *images, window=window) for window in (64, 128)}
     mean, _ = levels(fused[64], whole)
-    assert mean < 0.8  # by 3 x 3 samples of the 8 x 8; a bad survey is a change of tone of a few levels
+    assert mean < 0.7  # a bad survey is a change of tone of a few levels
     assert far(fused[64], whole) < 1e-3
     mean, most = levels(fused[64], fused[128])
     assert mean < 0.1 and most < 2
@@ -136,7 +136,7 @@ def test_a_scene_with_a_border_and_holes_is_near_the_whole_where_it_has_data(com
     fused = fuse_scene(compact, ir, vis, window=96, pair_id="a", vis_valid=holes)
     assert fused.shape == (201, 251, 3) and fused.dtype == np.uint8
     both = fused[seen & holes] / 255, whole[seen & holes] / 255
-    assert levels(*both)[0] < 1.05 and far(*both) < 2e-3
+    assert levels(*both)[0] < 1 and far(*both) < 2e-3
     # pixels without data in both images
     assert not (seen | holes).all() and not fused[~seen & ~holes].any()
 

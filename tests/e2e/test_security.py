@@ -226,10 +226,7 @@ def test_no_secret_of_a_url_or_the_environment_stands_in_anything_that_the_jobs_
         run_job("fuse_archive", "--index", index, "--output", fused, "--checkpoint", weights),
         run_job("evaluate", "--index", index, "--fused", f"ours={fused}", "--output", scores),
     ]
-    assert sorted(read_metrics(fused)["pair_id"]) == ["plain", "signed 1", "signed 2"]
-    assert len(read_rejected(fused)) == 4
-    assert os.path.exists(f"{fused}/preview.png")  # the real URLs were there to draw it
-    assert "preview leaves out" not in jobs[0].stderr
+    check_fused(jobs[0], fused)
     check_what_is_left(jobs, hidden, outputs, shared_ray.folder)
 
 
@@ -255,7 +252,17 @@ def test_no_secret_stands_in_what_a_job_with_a_ray_of_its_own_leaves(s3, tmp_pat
         "fuse_archive", "--index", index, "--output", fused, "--checkpoint", weights,
         environment={"RAY_TMPDIR": str(short_folder)},
     )  # fmt: skip
+    check_fused(job, fused)
     check_what_is_left([job], hidden, tmp_path / "outputs", short_folder)
+
+
+def check_fused(job, output):
+    """Check that the pairs behind right URLs of `archive_with_secrets` were fused, and those alone."""
+    assert job.returncode == 0, job.stderr[-2000:]
+    assert sorted(read_metrics(output)["pair_id"]) == ["plain", "signed 1", "signed 2"]
+    assert len(read_rejected(output)) == 4
+    assert os.path.exists(f"{output}/preview.png")  # the real URLs were there to draw it
+    assert "preview leaves out" not in job.stderr
 
 
 def check_what_is_left(jobs, hidden, outputs, ray_folder):
