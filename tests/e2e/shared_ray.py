@@ -13,7 +13,7 @@ from cluster.runtime.local_only import LOCAL_TOKEN, closed_to_others
 from tests.e2e.archives import ROOT
 from tests.e2e.ray_cluster import ADDRESS, LOOPBACK_SWITCH, RayCluster
 
-NUM_CPUS = 4
+NUM_CPUS = 3
 OBJECT_STORE_BYTES = 400_000_000
 QUICK_TRAINING = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
