@@ -7,9 +7,9 @@
 loss. `--of combinations`: these, and every combination of DTB, DIB, DM and CSAB left out together, eleven
 of them: AE2 to AE10 are nine of these. `--of terms`: the terms of the loss that the weights of the
 package were trained with, `fast`. `--of operators`: the gradient operators of Table VI, `fast` under the
-paper's loss. Every variant is trained from the same seed for the same number of
-steps, fuses the test pairs, and is scored in one table. All by the project's own jobs, so a run that was
-stopped goes on.
+paper's loss. `--of diffusion`: `fast` with and without DM, under the loss of the package's weights. Every
+variant is trained from the same seeds for the same number of steps, or of minutes, fuses the test pairs,
+and is scored in one table. All by the project's own jobs, so a run that was stopped goes on.
 """
 
 import argparse
@@ -60,7 +60,12 @@ TERMS = {
 """Options of each variant by its name."""
 GRADIENTS = {name: ["--preset", "fast", "--gradient", name] for name in OPERATORS}
 """Options of each variant by its name."""
-VARIANTS = {"parts": PARTS, "combinations": COMBINATIONS, "terms": TERMS, "operators": GRADIENTS}
+DIFFUSION = {"whole": with_terms(""), "without DM": [*with_terms(""), "--without", "dm"]}
+"""Options of each variant by its name."""
+VARIANTS = {
+    "parts": PARTS, "combinations": COMBINATIONS, "terms": TERMS, "operators": GRADIENTS,
+    "diffusion": DIFFUSION,
+}  # fmt: skip
 SETTINGS = [
     "--crop", "128", "64", "--batch-size", "2", "--crops-per-pair", "4", "--epochs", "15", "30",
     "--learning-rate", "1e-3", "--schedule", "cosine", "--warm-up", "50", "--clip", "1",
@@ -82,6 +87,8 @@ def main() -> None:
     parser.add_argument("--test", required=True, help="pair index to score on")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--max-steps", type=int, default=400)
+    parser.add_argument("--max-minutes", help="minutes of each training, in place of --max-steps")
+    parser.add_argument("--seeds", type=int, default=1, help="trainings of each variant (1)")
     parser.add_argument("--gpu", action="store_true", help="train and fuse on a GPU")
     parser.add_argument("--jobs", type=int, default=1, help="variants at once (1)")
     given = parser.parse_args()
@@ -90,14 +97,22 @@ def main() -> None:
     def make(name: str, options: list[str]) -> str:
         folder = given.output / name.replace("+", "-").replace(" ", "-")
         train = ["--index", *given.train, "--output", str(folder / "training"), *SETTINGS]
-        steps = ["--max-steps", str(given.max_steps), *options, *train_on]
-        run_job("train_dmnet", *train, *steps)
+        run_job("train_dmnet", *train, *length, *options, *train_on)
         weights = str(folder / "training/dmnet.safetensors")
         run_job("fuse_archive", "--index", given.test, "--output", str(folder / "fused"),
                 "--dtype", "uint16", "--checkpoint", weights, *fuse_on)  # fmt: skip
         return f"{name}={folder / 'fused'}"
 
+    length = ["--max-steps", str(given.max_steps)]
+    if given.max_minutes:
+        length = ["--max-minutes", given.max_minutes]
     variants = VARIANTS[given.of]
+    if given.seeds > 1:
+        variants = {
+            f"{name} seed {seed}": [*options, "--seed", str(seed)]
+            for name, options in variants.items()
+            for seed in range(given.seeds)
+        }
     with ThreadPoolExecutor(given.jobs) as pool:
         methods = list(pool.map(make, variants, variants.values()))
     run_job("evaluate", "--index", given.test, "--output", str(given.output / "scores"),

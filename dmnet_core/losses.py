@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dmnet_core.model import DMNet
-from dmnet_core.operators import OPERATORS, ssim
+from dmnet_core.operators import OPERATORS, sobel, ssim
 from dmnet_core.terms import TERMS, guard
 
 
@@ -42,6 +42,7 @@ def gradient_loss(
     *,
     guarded: bool = False,
     gain: float = 1.0,
+    directed: bool = False,
 ) -> Tensor:
     """Return L_gd, the mean absolute distance to the stronger source gradient, eq. (19).
 
@@ -53,13 +54,17 @@ def gradient_loss(
         guarded: whether the noise of the darker side is left out of the stronger gradient; see
             `dmnet_core.terms.guard`. The paper's loss has no such guard.
         gain: factor of the stronger gradient; the paper's is 1.
+        directed: whether both components of Sobel's gradient are asked for and not its strength alone, so
+            that an edge rises to the side to which it does in its source. The paper's loss has strengths.
     """
-    edges = OPERATORS[operator]
+    edges = sobel if directed else OPERATORS[operator]
     of_ir, of_vis = edges(ir), edges(vis)
     if guarded:
         weight_ir, weight_vis = guard(ir, vis)
         of_ir, of_vis = weight_ir * of_ir, weight_vis * of_vis
-    return F.l1_loss(edges(fused), gain * torch.maximum(of_ir, of_vis))
+    strength_ir, strength_vis = (of.abs().sum(dim=1, keepdim=True) for of in (of_ir, of_vis))
+    stronger = torch.where(strength_ir > strength_vis, of_ir, of_vis)
+    return (edges(fused) - gain * stronger).abs().sum(dim=1).mean()
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,8 @@ class LossWeights:
     """Whether L_gd leaves the noise of the darker side out; see `gradient_loss`."""
     gain: float = 1.0
     """Factor of the stronger source gradient that L_gd asks for; 1 in eq. (19)."""
+    directed: bool = False
+    """Whether L_gd asks for the gradient's direction too; see `gradient_loss`."""
     terms: Mapping[str, float] = field(default_factory=dict)
     """Weight of each term of TERMS that joins stage II, by its name; the paper has none."""
 
@@ -153,8 +160,9 @@ class StageLoss(nn.Module):
             fused = fused.float()
             parts["L_int"] = intensity_loss(ir, vis, fused)
             parts["L_gd"] = gradient_loss(
-                ir, vis, fused, weights.operator, guarded=weights.guarded, gain=weights.gain
-            )
+                ir, vis, fused, weights.operator,
+                guarded=weights.guarded, gain=weights.gain, directed=weights.directed,
+            )  # fmt: skip
             total = weights.lambda0 * parts["L_int"] + weights.lambda2 * parts["L_gd"]
             for name, weight in weights.terms.items():
                 parts[f"L_{name}"] = TERMS[name](ir, vis, fused)

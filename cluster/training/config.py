@@ -124,6 +124,10 @@ class TrainConfig:
         "Factor of the stronger source gradient that L_gd asks for; eq. (19) of the paper has 1.",
         "optimization", default=1.0, metavar="X", bounds=(0, 100),
     )
+    directed: bool = option(
+        "Ask for the direction of the stronger source gradient too, which L_gd of the paper leaves open.",
+        "optimization", default=False,
+    )
     terms: tuple[str, ...] = option(
         f"Further terms of the loss of stage II with their weights: {', '.join(TERMS)}.",
         "optimization", default=(), metavar="NAME=X", unset="the paper's loss",
@@ -155,6 +159,11 @@ class TrainConfig:
         check_options(self)
         for url in self.index_urls:
             check_index_name(url)
+        if self.directed and self.gradient != "sobel":
+            raise ValueError(
+                f"--directed is given with --gradient {self.gradient}, expected sobel, which alone has a "
+                "direction"
+            )
         if not sum(self.epochs):
             raise ValueError("--epochs is 0 0, expected 1 or more in at least one of the stages")
         if any(side % 32 for side in self.crop_sides):

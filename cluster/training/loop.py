@@ -105,7 +105,8 @@ class _Worker:
         learning rate and end in the same step."""
         weights = LossWeights(
             lambda0=config.lambda0, lambda2=config.lambda2, operator=config.gradient,
-            guarded=config.guard, gain=config.gradient_gain, terms=config.term_weights(),
+            guarded=config.guard, gain=config.gradient_gain, directed=config.directed,
+            terms=config.term_weights(),
         )  # fmt: skip
         # stage I leaves some parameters without a gradient
         self.loss = ray.train.torch.prepare_model(

@@ -53,30 +53,38 @@ class Decoder(nn.Module):
         return torch.sigmoid(self.maps(x)[:, :1])
 
 
-def anchored(ir: Tensor, vis: Tensor, maps: Tensor) -> Tensor:
+def anchored(
+    ir: Tensor, vis: Tensor, maps: Tensor, *, weights_side: int = 1, joint_contrast: bool = False
+) -> Tensor:
     """Return the weighted sum of the sources and a detail within their contrast, (B, 1, H, W) in [0, 1].
 
-    Ours: w_ir I_ir + w_vis I_vis + r tanh(d), cut to [0, 1]. The weights are in (0, MOST_GAIN), and r is
-    the larger contrast, maximum minus minimum, of the two sources in a square of REACH pixels. So where
-    both are black the image is black, and where both are flat the detail is 0. The cut lets gradients
-    pass.
+    Ours: w_ir I_ir + w_vis I_vis + r tanh(d), cut to [0, 1]. The weights are in (0, MOST_GAIN), averaged
+    over squares, and r is the contrast of the sources, see `contrast`. So where both are black the image
+    is black, and where both are flat the detail is 0. The cut lets gradients pass.
 
     Args:
         ir: (B, 1, H, W) in [0, 1].
         vis: the same shape and range.
         maps: (B, 4, H, W) of an anchored `Decoder`; the first is not used.
+        weights_side: side of the squares in pixels, odd; 1 averages nothing.
+        joint_contrast: whether r is the geometric mean of both contrasts and not the larger one.
     """
     gains = MOST_GAIN * torch.sigmoid(maps[:, 1:3])
-    detail = contrast(ir, vis) * torch.tanh(maps[:, 3:])
+    gains = F.avg_pool2d(gains, weights_side, 1, weights_side // 2, count_include_pad=False)
+    detail = contrast(ir, vis, joint=joint_contrast) * torch.tanh(maps[:, 3:])
     image = gains[:, :1] * ir + gains[:, 1:] * vis + detail
     cut = image.clamp(0.0, 1.0)
     return image + (cut - image).detach() if image.requires_grad else cut  # the sum is off by a rounding
 
 
-def contrast(ir: Tensor, vis: Tensor) -> Tensor:
-    """Return the larger of both images' maximum minus minimum around each pixel, (B, 1, H, W)."""
+def contrast(ir: Tensor, vis: Tensor, *, joint: bool) -> Tensor:
+    """Return the contrast of two images around each pixel, (B, 1, H, W) in [0, 1].
+
+    That of one image is its maximum minus its minimum in a square of REACH pixels. That of two is the
+    larger of both, or, joint, their geometric mean.
+    """
     both = torch.cat([ir, vis, -ir, -vis], dim=1)
     for size in ((REACH, 1), (1, REACH)):
         both = F.max_pool2d(both, size, stride=1, padding=(size[0] // 2, size[1] // 2))
     ranges = both[:, :2] + both[:, 2:]
-    return ranges.amax(dim=1, keepdim=True)
+    return ranges.prod(dim=1, keepdim=True).sqrt() if joint else ranges.amax(dim=1, keepdim=True)

@@ -72,9 +72,12 @@ class DMNet(nn.Module):
             total = self.csab(self.dm(F.avg_pool2d(self.to_dm(shallow), self.dm.stride), noise))
         total = total + self.csab(self.dib(shallow_ir))
         total = total + self.csab(self.dib(shallow_vis))
-        fused: Tensor = (
-            anchored(ir, vis, self.decoder.maps(total)) if self.config.anchored else self.decoder(total)
-        )
+        config = self.config
+        if config.anchored:
+            maps = self.decoder.maps(total)
+            sides, joint = config.weights_side, config.joint_contrast
+            return anchored(ir, vis, maps, weights_side=sides, joint_contrast=joint)
+        fused: Tensor = self.decoder(total)
         return fused
 
     def _shallow(self, image: Tensor) -> Tensor:

@@ -47,6 +47,15 @@ def test_a_flat_image_loses_the_stronger_gradient():
     assert gradient_loss(step, image(0), image(0.5)).item() > 0.1
 
 
+def test_a_directed_gradient_loss_tells_an_edge_from_its_reverse():
+    step = image(0)
+    step[..., 8:] = 1.0
+    assert gradient_loss(step, image(0.5), 1 - step).item() == 0
+    assert gradient_loss(step, image(0.5), step, directed=True).item() == 0
+    # twice the step's gradient: 8 in each of two of 16 columns
+    assert gradient_loss(step, image(0.5), 1 - step, directed=True).item() == pytest.approx(1.0)
+
+
 @pytest.mark.parametrize("stage", [1, 2])
 def test_losses_are_float32_where_the_network_runs_in_halves(stage):
     torch.manual_seed(0)

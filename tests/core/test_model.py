@@ -5,7 +5,7 @@ import torch
 
 from dmnet_core.model import DMNet, DMNetConfig
 from dmnet_core.model.csab import CSAB, mixed_pool
-from dmnet_core.model.decoder import MOST_GAIN, Decoder, anchored
+from dmnet_core.model.decoder import MOST_GAIN, Decoder, anchored, contrast
 from dmnet_core.model.dib import CouplingLayer
 from dmnet_core.model.diffusion import ForwardNoising
 from dmnet_core.model.dm import DM
@@ -55,7 +55,9 @@ def test_the_decoder_gives_one_channel_within_zero_and_one():
     assert image.min() >= 0 and image.max() <= 1
 
 
-ANCHORED = DMNetConfig.from_dict(TINY.to_dict() | {"unshuffle": 2, "anchored": True})
+ANCHORED = DMNetConfig.from_dict(
+    TINY.to_dict() | {"unshuffle": 2, "anchored": True, "weights_side": 3, "joint_contrast": True}
+)
 
 
 def test_an_anchored_image_is_black_and_flat_where_both_sources_are():
@@ -92,6 +94,30 @@ def test_the_detail_of_an_anchored_image_stays_within_the_contrast_around():
     expected = torch.zeros(32)
     expected[13:20] = 0.2  # three pixels to each side
     torch.testing.assert_close(lifted[0, 0], expected.expand(32, 32))
+
+
+def test_a_joint_contrast_is_the_geometric_mean_of_both_and_none_beside_a_flat_image():
+    ir, vis, flat = torch.zeros(3, 1, 1, 9, 9)
+    ir[..., 4, 4], vis[..., 4, 4] = 0.1, 0.4
+    torch.testing.assert_close(contrast(ir, vis, joint=True)[..., 4, 4], torch.full((1, 1), 0.2))
+    torch.testing.assert_close(contrast(ir, vis, joint=False)[..., 4, 4], torch.full((1, 1), 0.4))
+    assert contrast(flat, vis, joint=True).max() == 0
+
+
+def test_the_weights_of_an_anchored_image_are_means_of_squares_that_the_border_cuts():
+    ir, vis, maps = torch.full((1, 1, 8, 8), 0.5), torch.zeros(1, 1, 8, 8), torch.zeros(1, 4, 8, 8)
+    maps[:, 1] = -100.0
+    maps[:, 1, 1, 1] = 100.0  # the infrared counts at one pixel, next to a corner
+    image = anchored(ir, vis, maps, weights_side=5)
+    number = torch.tensor([3.0, 4, 5, 5, 5, 5, 4, 3])  # of the rows of a square within the image
+    expected = 0.5 * MOST_GAIN / (number[:, None] * number)
+    expected[4:], expected[:, 4:] = 0, 0
+    torch.testing.assert_close(image[0, 0], expected)
+
+
+def test_an_even_side_of_the_weights_squares_is_refused():
+    with pytest.raises(ValueError, match="weights_side is 4, expected an odd number"):
+        DMNetConfig.from_dict(TINY.to_dict() | {"weights_side": 4})
 
 
 def test_a_coupling_layer_inverts():
