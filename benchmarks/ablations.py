@@ -45,17 +45,20 @@ SHIPPED = parse_arguments([f"@{ROOT}/docs/fast.args", "--index", "i.csv", "--out
 
 
 def with_terms(left_out: str) -> list[str]:
-    """Return the options of the whole loss without one of its terms, "guard" or "gain" among them."""
+    """Return the options of the whole loss without one part, which is of ADDED; "" leaves nothing out."""
     options = ["--preset", "fast", "--lambda0", str(SHIPPED.lambda0), "--lambda2", str(SHIPPED.lambda2)]
     options += [] if left_out == "guard" else ["--guard"]
+    options += [] if left_out == "directed" else ["--directed"]
     options += [] if left_out == "gain" else ["--gradient-gain", str(SHIPPED.gradient_gain)]
     return [*options, "--terms", *(term for term in SHIPPED.terms if term.split("=")[0] != left_out)]
 
 
+ADDED = (*SHIPPED.term_weights(), "guard", "directed", "gain")
+"""What the loss of the package's weights has beside the paper's."""
 TERMS = {
     "whole": with_terms(""),
     "the paper's loss": ["--preset", "fast"],
-    **{f"without {name}": with_terms(name) for name in (*SHIPPED.term_weights(), "guard", "gain")},
+    **{f"without {name}": with_terms(name) for name in ADDED},
 }
 """Options of each variant by its name."""
 GRADIENTS = {name: ["--preset", "fast", "--gradient", name] for name in OPERATORS}

@@ -313,8 +313,15 @@ def test_axe_finds_no_barrier_beside_other_methods(opened, methods_url, fragment
     check_axe(opened(fragment, url=methods_url, bypass_csp=True))
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("fragment", ["", "#pair=set2/002"])
+@pytest.mark.parametrize(
+    ("fragment", "scheme"),
+    [
+        ("", "light"),
+        ("#pair=set2/002", "dark"),
+        pytest.param("", "dark", marks=pytest.mark.slow),
+        pytest.param("#pair=set2/002", "light", marks=pytest.mark.slow),
+    ],
+)
 def test_axe_finds_no_barrier(opened, fragment, scheme):
     check_axe(opened(fragment, scheme=scheme, bypass_csp=True))
 

@@ -20,7 +20,12 @@ def run(data, ir, vis):
 
 
 @pytest.mark.parametrize(
-    ("preset", "size"), [("fast", (96, 128)), ("fast", (75, 110)), ("compact", (75, 110))]
+    ("preset", "size"),
+    [
+        pytest.param("fast", (96, 128), marks=pytest.mark.slow),  # without padding
+        ("fast", (75, 110)),
+        ("compact", (75, 110)),
+    ],
 )
 def test_onnx_runtime_gives_the_same_pixels(preset, size):
     model = load_checkpoint(preset=preset).model
