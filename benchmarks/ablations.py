@@ -6,10 +6,11 @@
 `--of parts`: the single ablations of DMNet's Table V (AE1 and AE11 to AE14), `compact` under the paper's
 loss. `--of combinations`: these, and every combination of DTB, DIB, DM and CSAB left out together, eleven
 of them: AE2 to AE10 are nine of these. `--of terms`: the terms of the loss that the weights of the
-package were trained with, `fast`. `--of operators`: the gradient operators of Table VI, `fast` under the
-paper's loss. `--of diffusion`: `fast` with and without DM, under the loss of the package's weights. Every
-variant is trained from the same seeds for the same number of steps, or of minutes, fuses the test pairs,
-and is scored in one table. All by the project's own jobs, so a run that was stopped goes on.
+package were trained with, `fast`, which goes on from those weights. `--of operators`: the gradient
+operators of Table VI, `fast` under the paper's loss. `--of diffusion`: `fast` with and without DM, under
+the loss of the package's weights. Every variant is trained from the same seeds for the same number of
+steps, or of minutes, fuses the test pairs, and is scored in one table. All by the project's own jobs, so
+a run that was stopped goes on.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from dmnet_core.checkpoint import SHIPPED_WEIGHTS  # noqa: E402
 from dmnet_core.operators import OPERATORS  # noqa: E402
 from jobs.train_dmnet import parse_arguments  # noqa: E402
 
@@ -46,7 +48,7 @@ SHIPPED = parse_arguments([f"@{ROOT}/docs/fast.args", "--index", "i.csv", "--out
 
 def with_terms(left_out: str) -> list[str]:
     """Return the options of the whole loss without one part, which is of ADDED; "" leaves nothing out."""
-    options = ["--preset", "fast", "--lambda0", str(SHIPPED.lambda0), "--lambda2", str(SHIPPED.lambda2)]
+    options = ["--lambda0", str(SHIPPED.lambda0), "--lambda2", str(SHIPPED.lambda2)]
     options += [] if left_out == "guard" else ["--guard"]
     options += [] if left_out == "directed" else ["--directed"]
     options += [] if left_out == "gain" else ["--gradient-gain", str(SHIPPED.gradient_gain)]
@@ -55,15 +57,20 @@ def with_terms(left_out: str) -> list[str]:
 
 ADDED = (*SHIPPED.term_weights(), "guard", "directed", "gain")
 """What the loss of the package's weights has beside the paper's."""
+GOING_ON = ["--preset", "fast", "--checkpoint", str(SHIPPED_WEIGHTS["fast"]), "--epochs", "0", "45"]
+"""Options of a training that goes on from the package's weights: few steps show what a term does."""
 TERMS = {
-    "whole": with_terms(""),
-    "the paper's loss": ["--preset", "fast"],
-    **{f"without {name}": with_terms(name) for name in ADDED},
+    "whole": [*GOING_ON, *with_terms("")],
+    "loss of the paper": GOING_ON,
+    **{f"without {name}": [*GOING_ON, *with_terms(name)] for name in ADDED},
 }
 """Options of each variant by its name."""
 GRADIENTS = {name: ["--preset", "fast", "--gradient", name] for name in OPERATORS}
 """Options of each variant by its name."""
-DIFFUSION = {"whole": with_terms(""), "without DM": [*with_terms(""), "--without", "dm"]}
+DIFFUSION = {
+    "whole": ["--preset", "fast", *with_terms("")],
+    "without DM": ["--preset", "fast", *with_terms(""), "--without", "dm"],
+}
 """Options of each variant by its name."""
 VARIANTS = {
     "parts": PARTS, "combinations": COMBINATIONS, "terms": TERMS, "operators": GRADIENTS,
