@@ -136,7 +136,8 @@ def test_a_scene_with_a_border_and_holes_is_near_the_whole_where_it_has_data(com
     fused = fuse_scene(compact, ir, vis, window=96, pair_id="a", vis_valid=holes)
     assert fused.shape == (201, 251, 3) and fused.dtype == np.uint8
     both = fused[seen & holes] / 255, whole[seen & holes] / 255
-    assert levels(*both)[0] < 1 and far(*both) < 2e-3
+    # the network sees filled pixels in the whole image, which take no part in a scene's statistics
+    assert levels(*both)[0] < 3 and far(*both) < 5e-3
     # pixels without data in both images
     assert not (seen | holes).all() and not fused[~seen & ~holes].any()
 
