@@ -117,11 +117,11 @@ def main() -> None:
     if given.max_minutes:
         length = ["--max-minutes", given.max_minutes]
     variants = VARIANTS[given.of]
-    if given.seeds > 1:
+    if given.seeds > 1:  # one seed after the other, so that those that run at once share the machine alike
         variants = {
             f"{name} seed {seed}": [*options, "--seed", str(seed)]
-            for name, options in variants.items()
             for seed in range(given.seeds)
+            for name, options in variants.items()
         }
     with ThreadPoolExecutor(given.jobs) as pool:
         methods = list(pool.map(make, variants, variants.values()))
