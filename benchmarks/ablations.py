@@ -117,7 +117,7 @@ def main() -> None:
     if given.max_minutes:
         length = ["--max-minutes", given.max_minutes]
     variants = VARIANTS[given.of]
-    if given.seeds > 1:  # one seed after the other, so that those that run at once share the machine alike
+    if given.seeds > 1:  # variants of one seed run side by side, and share the machine alike
         variants = {
             f"{name} seed {seed}": [*options, "--seed", str(seed)]
             for seed in range(given.seeds)
