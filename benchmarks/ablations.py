@@ -102,6 +102,8 @@ def main() -> None:
     parser.add_argument("--gpu", action="store_true", help="train and fuse on a GPU")
     parser.add_argument("--jobs", type=int, default=1, help="variants at once (1)")
     given = parser.parse_args()
+    by_time = ["--max-minutes", given.max_minutes]
+    length = by_time if given.max_minutes else ["--max-steps", str(given.max_steps)]
     train_on, fuse_on = (["--gpu"], ["--gpus-per-actor", "1"]) if given.gpu else ([], [])
 
     def make(name: str, options: list[str]) -> str:
@@ -113,9 +115,6 @@ def main() -> None:
                 "--dtype", "uint16", "--checkpoint", weights, *fuse_on)  # fmt: skip
         return f"{name}={folder / 'fused'}"
 
-    length = ["--max-steps", str(given.max_steps)]
-    if given.max_minutes:
-        length = ["--max-minutes", given.max_minutes]
     variants = VARIANTS[given.of]
     if given.seeds > 1:  # variants of one seed run side by side, and share the machine alike
         variants = {

@@ -278,6 +278,12 @@ def test_a_wrong_term_is_named(text, capsys):
     assert f"--terms has '{text}', expected NAME=X" in capsys.readouterr().err
 
 
+def test_a_direction_is_asked_for_of_sobel_alone(capsys):
+    with pytest.raises(SystemExit, match="^2$"):
+        parse("train_dmnet", *REQUIRED["train_dmnet"], "--directed", "--gradient", "canny")
+    assert "--directed is given with --gradient canny, expected sobel" in capsys.readouterr().err
+
+
 def test_an_error_that_is_nobody_s_input_is_not_hidden():
     def call(config):
         raise AssertionError("a bug")
