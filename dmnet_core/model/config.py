@@ -25,14 +25,8 @@ class DMNetConfig:
     """Pixels along each axis that the embedding gathers into channels: the feature maps have the image's
     resolution over it; 1 is the paper's."""
     anchored: bool = False
-    """Whether the decoder weighs the sources and adds detail within their contrast, in place of making
-    the image's values from features alone, as the paper does."""
-    weights_side: int = 1
-    """Side of the square over which an anchored decoder averages the sources' weights, in pixels; odd.
-    Weights that differ between neighbours would show the brighter source's level as texture."""
-    joint_contrast: bool = False
-    """Whether the geometric mean of both sources' contrasts bounds the detail of an anchored image, not
-    the larger one: where one source is flat, no noise of the other is then added to it."""
+    """Whether the decoder weighs the sources' levels and gradients, from which the image is integrated,
+    in place of making the image's values from features alone, as the paper does."""
     num_dtb_layers: int = 5
     """Transformer layers of the dense transformer block (DTB)."""
     num_dib_layers: int = 3
@@ -84,11 +78,6 @@ class DMNetConfig:
                 f"DMNetConfig: dm_stride is {self.dm_stride}, expected a multiple of unshuffle "
                 f"({self.unshuffle})"
             )
-        if self.weights_side < 1 or self.weights_side % 2 == 0:
-            raise ValueError(
-                f"DMNetConfig: weights_side is {self.weights_side}, expected an odd number of pixels, 1 "
-                "or more"
-            )
         if not all(0 < t < self.num_noise_steps for t in self.feature_steps):
             raise ValueError(
                 f"DMNetConfig: feature_steps are {self.feature_steps}, expected steps between 1 "
@@ -112,8 +101,6 @@ class DMNetConfig:
             num_heads=4,
             unshuffle=2,
             anchored=True,
-            weights_side=5,
-            joint_contrast=True,
             num_decoder_layers=2,
             ffn_expansion=1.5,
             unet_base=16,
@@ -131,8 +118,6 @@ class DMNetConfig:
             num_heads=4,
             unshuffle=4,
             anchored=True,
-            weights_side=5,
-            joint_contrast=True,
             num_dtb_layers=3,
             num_decoder_layers=1,
             ffn_expansion=1.5,
@@ -169,6 +154,6 @@ class DMNetConfig:
         if unknown or not {"dim", "num_heads"} <= set(values):
             raise ValueError(
                 f"DMNetConfig: unknown fields {unknown} or no dim and num_heads, expected the "
-                "fields of DMNetConfig: was the checkpoint written by a newer version?"
+                "fields of DMNetConfig: was the checkpoint written by another version?"
             )
         return cls(**values)

@@ -2,7 +2,7 @@
 
 Paper: DMNet eq. (11), (12): one structure for both stages.
 Ours: a sigmoid ends it, so that an image is in (0, 1) by construction. An anchored decoder gives
-three further maps, with which `anchored` makes the image of stage II from the sources themselves.
+four further maps, with which `anchored` makes the image of stage II from the sources themselves.
 """
 
 from __future__ import annotations
@@ -13,18 +13,24 @@ from torch import Tensor, nn
 
 from dmnet_core.model.config import DMNetConfig
 from dmnet_core.model.transformer import TransformerLayer
+from dmnet_core.operators import sobel_magnitude
 
 MOST_GAIN = 1.5
-"""Largest weight of a source in an anchored image."""
-REACH = 7
-"""Side of the square whose contrast bounds the detail of an anchored image, in pixels."""
+"""Largest weight of a source's level or gradient in an anchored image."""
+SIDE = 5
+"""Side of the square over which these weights are averaged, in pixels. Weights that differ between
+neighbours would show the brighter source's level as texture."""
+PULL = 0.1
+"""Weight of the level beside the gradients in an anchored image: gradients count up to 3 pixels far."""
+STEPS = 16
+"""Steps of the solver in `integrate`, which leave less than a tenth of the level's distance to its result."""
 
 
 class Decoder(nn.Module):
-    """(B, dim, H / unshuffle, W / unshuffle) features to maps, (B, 1, H, W), or (B, 4, H, W) if anchored.
+    """(B, dim, H / unshuffle, W / unshuffle) features to maps, (B, 1, H, W), or (B, 5, H, W) if anchored.
 
     The first map is the logit of an image. The others of an anchored decoder are the logits of the
-    infrared's and of the visible image's weight, and the detail.
+    weights of the infrared's level, the visible image's level, and the gradients of both.
     """
 
     def __init__(self, config: DMNetConfig) -> None:
@@ -40,7 +46,7 @@ class Decoder(nn.Module):
         self.project = nn.Sequential(
             nn.Conv2d(config.dim, hidden, 3, padding=1),
             nn.LeakyReLU(0.2),
-            nn.Conv2d(hidden, gathered * (4 if config.anchored else 1), 3, padding=1),
+            nn.Conv2d(hidden, gathered * (5 if config.anchored else 1), 3, padding=1),
         )
         self.unshuffle = config.unshuffle
 
@@ -53,38 +59,69 @@ class Decoder(nn.Module):
         return torch.sigmoid(self.maps(x)[:, :1])
 
 
-def anchored(
-    ir: Tensor, vis: Tensor, maps: Tensor, *, weights_side: int = 1, joint_contrast: bool = False
-) -> Tensor:
-    """Return the weighted sum of the sources and a detail within their contrast, (B, 1, H, W) in [0, 1].
+def anchored(ir: Tensor, vis: Tensor, maps: Tensor) -> Tensor:
+    """Return the image with weighted levels and the stronger weighted gradient, (B, 1, H, W) in [0, 1].
 
-    Ours: w_ir I_ir + w_vis I_vis + r tanh(d), cut to [0, 1]. The weights are in (0, MOST_GAIN), averaged
-    over squares, and r is the contrast of the sources, see `contrast`. So where both are black the image
-    is black, and where both are flat the detail is 0. The cut lets gradients pass.
+    Ours: eq. (19) asks for the larger gradient of the two sources; here the network weighs both, and the
+    image is integrated from the larger one at each pixel and from the level w_ir I_ir + w_vis I_vis, see
+    `integrate`. The weights are in (0, MOST_GAIN), averaged over squares. So where both sources are black
+    the image is black. The cut to [0, 1] lets gradients of the loss pass.
 
     Args:
         ir: (B, 1, H, W) in [0, 1].
         vis: the same shape and range.
-        maps: (B, 4, H, W) of an anchored `Decoder`; the first is not used.
-        weights_side: side of the squares in pixels, odd; 1 averages nothing.
-        joint_contrast: whether r is the geometric mean of both contrasts and not the larger one.
+        maps: (B, 5, H, W) of an anchored `Decoder`; the first is not used.
     """
-    gains = MOST_GAIN * torch.sigmoid(maps[:, 1:3])
-    gains = F.avg_pool2d(gains, weights_side, 1, weights_side // 2, count_include_pad=False)
-    detail = contrast(ir, vis, joint=joint_contrast) * torch.tanh(maps[:, 3:])
-    image = gains[:, :1] * ir + gains[:, 1:] * vis + detail
+    gains = MOST_GAIN * torch.sigmoid(maps[:, 1:].float())
+    gains = F.avg_pool2d(gains, SIDE, 1, SIDE // 2, count_include_pad=False)
+    level_ir, level_vis, edge_ir, edge_vis = gains.split(1, dim=1)
+    from_ir = edge_ir * sobel_magnitude(ir) > edge_vis * sobel_magnitude(vis)
+    edge_ir, edge_vis = edge_ir * from_ir, edge_vis * ~from_ir
+    dx = edge_ir[..., :-1] * _across(ir) + edge_vis[..., :-1] * _across(vis)
+    dy = edge_ir[..., :-1, :] * _down(ir) + edge_vis[..., :-1, :] * _down(vis)
+    image = integrate(level_ir * ir + level_vis * vis, dx, dy)
     cut = image.clamp(0.0, 1.0)
     return image + (cut - image).detach() if image.requires_grad else cut  # the sum is off by a rounding
 
 
-def contrast(ir: Tensor, vis: Tensor, *, joint: bool) -> Tensor:
-    """Return the contrast of two images around each pixel, (B, 1, H, W) in [0, 1].
+def integrate(level: Tensor, dx: Tensor, dy: Tensor) -> Tensor:
+    """Return the image x with the least |grad x - (dx, dy)|^2 + PULL |x - level|^2, (B, 1, H, W).
 
-    That of one image is its maximum minus its minimum in a square of REACH pixels. That of two is the
-    larger of both, or, joint, their geometric mean.
+    That is the screened Poisson equation (PULL - L) x = PULL level - div(dx, dy) with the Laplacian L of
+    four neighbours, and no flow through the border. Its operator's eigenvalues are between PULL and
+    PULL + 8; Chebyshev's iteration over this range begins with the level.
+
+    Args:
+        level: (B, 1, H, W).
+        dx: (B, 1, H, W - 1), wanted difference of a pixel's right neighbour to it.
+        dy: (B, 1, H - 1, W), wanted difference of the neighbour below to it.
+
+    Reference:
+        Bhat, Zitnick, Cohen and Curless, ACM Trans. Graph. 29(2), 2010; Saad, Iterative Methods for Sparse
+        Linear Systems, 2003, algorithm 12.1.
     """
-    both = torch.cat([ir, vis, -ir, -vis], dim=1)
-    for size in ((REACH, 1), (1, REACH)):
-        both = F.max_pool2d(both, size, stride=1, padding=(size[0] // 2, size[1] // 2))
-    ranges = both[:, :2] + both[:, 2:]
-    return ranges.prod(dim=1, keepdim=True).sqrt() if joint else ranges.amax(dim=1, keepdim=True)
+    wanted = PULL * level - _across(F.pad(dx, (1, 1))) - _down(F.pad(dy, (0, 0, 1, 1)))
+    middle, half = PULL + 4.0, 4.0
+    image, step, ratio = level, torch.zeros_like(level), 0.0
+    for number in range(STEPS):
+        around = F.pad(image, (1, 1, 1, 1), mode="replicate")
+        left = wanted - middle * image  # what is left of the equation
+        left += around[..., 1:-1, :-2]
+        left += around[..., 1:-1, 2:]
+        left += around[..., :-2, 1:-1]
+        left += around[..., 2:, 1:-1]
+        following = half / middle if number == 0 else 1.0 / (2.0 * middle / half - ratio)
+        share = 1.0 / middle if number == 0 else 2.0 * following / half
+        step = following * ratio * step + share * left
+        image, ratio = image + step, following
+    return image
+
+
+def _across(image: Tensor) -> Tensor:
+    """Return the difference of each pixel's right neighbour to it, (B, 1, H, W - 1)."""
+    return image[..., 1:] - image[..., :-1]  # ONNX has no operator for Tensor.diff
+
+
+def _down(image: Tensor) -> Tensor:
+    """Return the difference of the neighbour below to each pixel, (B, 1, H - 1, W)."""
+    return image[..., 1:, :] - image[..., :-1, :]

@@ -72,11 +72,8 @@ class DMNet(nn.Module):
             total = self.csab(self.dm(F.avg_pool2d(self.to_dm(shallow), self.dm.stride), noise))
         total = total + self.csab(self.dib(shallow_ir))
         total = total + self.csab(self.dib(shallow_vis))
-        config = self.config
-        if config.anchored:
-            maps = self.decoder.maps(total)
-            sides, joint = config.weights_side, config.joint_contrast
-            return anchored(ir, vis, maps, weights_side=sides, joint_contrast=joint)
+        if self.config.anchored:
+            return anchored(ir, vis, self.decoder.maps(total))
         fused: Tensor = self.decoder(total)
         return fused
 

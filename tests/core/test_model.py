@@ -5,7 +5,7 @@ import torch
 
 from dmnet_core.model import DMNet, DMNetConfig
 from dmnet_core.model.csab import CSAB, mixed_pool
-from dmnet_core.model.decoder import MOST_GAIN, Decoder, anchored, contrast
+from dmnet_core.model.decoder import MOST_GAIN, PULL, SIDE, Decoder, anchored, integrate
 from dmnet_core.model.dib import CouplingLayer
 from dmnet_core.model.diffusion import ForwardNoising
 from dmnet_core.model.dm import DM
@@ -55,27 +55,25 @@ def test_the_decoder_gives_one_channel_within_zero_and_one():
     assert image.min() >= 0 and image.max() <= 1
 
 
-ANCHORED = DMNetConfig.from_dict(
-    TINY.to_dict() | {"unshuffle": 2, "anchored": True, "weights_side": 3, "joint_contrast": True}
-)
+ANCHORED = DMNetConfig.from_dict(TINY.to_dict() | {"unshuffle": 2, "anchored": True})
 
 
 def test_an_anchored_image_is_black_and_flat_where_both_sources_are():
-    maps = 10 * torch.randn(1, 4, 24, 24)
+    maps = 10 * torch.randn(1, 5, 24, 24)
     black, grey = torch.zeros(1, 1, 24, 24), torch.full((1, 1, 24, 24), 0.25)
     assert anchored(black, black, maps).abs().max() == 0
-    same = maps[..., :1, :1].expand_as(maps)
-    assert anchored(grey, black, same).unique().numel() == 1
+    flat = anchored(grey, black, maps[..., :1, :1].expand_as(maps))
+    torch.testing.assert_close(flat, flat[..., :1, :1].expand_as(flat))
 
 
 def test_an_anchored_image_without_gradients_is_within_zero_and_one():
-    ir, vis, maps = torch.rand(1, 1, 64, 64), torch.rand(1, 1, 64, 64), 5 * torch.randn(1, 4, 64, 64)
-    image = anchored(ir, vis, maps)
+    ir, vis, maps = torch.rand(1, 1, 64, 64), torch.rand(1, 1, 64, 64), 5 * torch.randn(1, 5, 64, 64)
+    image = anchored(ir.round(), vis.round(), maps)
     assert image.min() == 0 and image.max() == 1
 
 
 def test_an_anchored_image_is_the_weighted_sum_and_its_cut_lets_gradients_pass():
-    maps = torch.zeros(1, 4, 8, 8, requires_grad=True)
+    maps = torch.zeros(1, 5, 8, 8, requires_grad=True)
     ir, vis = torch.full((1, 1, 8, 8), 0.9), torch.full((1, 1, 8, 8), 0.1)
     image = anchored(ir, vis, maps)
     torch.testing.assert_close(image, torch.full_like(image, MOST_GAIN / 2))
@@ -85,39 +83,48 @@ def test_an_anchored_image_is_the_weighted_sum_and_its_cut_lets_gradients_pass()
     assert (maps.grad[:, 1:3] > 0).all()
 
 
-def test_the_detail_of_an_anchored_image_stays_within_the_contrast_around():
-    ir, vis = torch.zeros(2, 1, 1, 32, 32)
-    vis[..., 16] = 0.2
-    maps = torch.zeros(1, 4, 32, 32)
-    maps[:, 3] = 100.0
-    lifted = anchored(ir, vis, maps) - MOST_GAIN / 2 * vis
-    expected = torch.zeros(32)
-    expected[13:20] = 0.2  # three pixels to each side
-    torch.testing.assert_close(lifted[0, 0], expected.expand(32, 32))
+def test_an_anchored_image_takes_the_stronger_weighted_gradient_and_leaves_the_level():
+    ir, vis, maps = torch.zeros(1, 1, 64, 64), torch.full((1, 1, 64, 64), 0.3), torch.zeros(1, 5, 64, 64)
+    ir[..., 32:], vis[..., 48:] = 0.05, 0.4  # one edge each
+    maps[:, 1], maps[:, 2] = -100.0, torch.logit(torch.tensor(1 / MOST_GAIN))  # the visible image's level
+    maps[:, 3], maps[:, 4] = 100.0, -100.0  # the infrared's gradient, at its largest weight
+    image = anchored(ir, vis, maps)[0, 0, 32]
+    share = (PULL / (4 + PULL)) ** 0.5  # of a straight edge that is the level's
+    assert (image[32] - image[31]).item() == pytest.approx(0.05 * MOST_GAIN * (1 - share), rel=0.02)
+    assert (image[48] - image[47]).item() == pytest.approx(0.1 * share, rel=0.05)
+    assert image[[0, 16, 63]].tolist() == pytest.approx([0.3, 0.3, 0.4], abs=2e-3)
 
 
-def test_a_joint_contrast_is_the_geometric_mean_of_both_and_none_beside_a_flat_image():
-    ir, vis, flat = torch.zeros(3, 1, 1, 9, 9)
-    ir[..., 4, 4], vis[..., 4, 4] = 0.1, 0.4
-    torch.testing.assert_close(contrast(ir, vis, joint=True)[..., 4, 4], torch.full((1, 1), 0.2))
-    torch.testing.assert_close(contrast(ir, vis, joint=False)[..., 4, 4], torch.full((1, 1), 0.4))
-    assert contrast(flat, vis, joint=True).max() == 0
-
-
-def test_the_weights_of_an_anchored_image_are_means_of_squares_that_the_border_cuts():
-    ir, vis, maps = torch.full((1, 1, 8, 8), 0.5), torch.zeros(1, 1, 8, 8), torch.zeros(1, 4, 8, 8)
+def test_the_weights_of_an_anchored_image_are_means_of_squares():
+    ir, vis, maps = torch.full((1, 1, 32, 32), 0.5), torch.zeros(1, 1, 32, 32), torch.zeros(1, 5, 32, 32)
     maps[:, 1] = -100.0
-    maps[:, 1, 1, 1] = 100.0  # the infrared counts at one pixel, next to a corner
-    image = anchored(ir, vis, maps, weights_side=5)
-    number = torch.tensor([3.0, 4, 5, 5, 5, 5, 4, 3])  # of the rows of a square within the image
-    expected = 0.5 * MOST_GAIN / (number[:, None] * number)
-    expected[4:], expected[:, 4:] = 0, 0
-    torch.testing.assert_close(image[0, 0], expected)
+    maps[:, 1, 16, 16] = 100.0  # the infrared's level counts at one pixel
+    image = anchored(ir, vis, maps)
+    assert image.sum().item() == pytest.approx(0.5 * MOST_GAIN, rel=0.01)
+    square = image[..., 16 - SIDE // 2 : 17 + SIDE // 2, 16 - SIDE // 2 : 17 + SIDE // 2]
+    assert square.min() > image.sum() / 200
 
 
-def test_an_even_side_of_the_weights_squares_is_refused():
-    with pytest.raises(ValueError, match="weights_side is 4, expected an odd number"):
-        DMNetConfig.from_dict(TINY.to_dict() | {"weights_side": 4})
+def test_integrating_an_image_s_own_differences_gives_the_image():
+    image = torch.rand(2, 1, 40, 56)
+    again = integrate(image, image.diff(dim=3), image.diff(dim=2))
+    torch.testing.assert_close(again, image, atol=1e-5, rtol=0)
+
+
+def test_an_integrated_image_solves_the_screened_poisson_equation():
+    torch.manual_seed(0)
+    level = torch.rand(1, 1, 24, 24)
+    dx, dy = 0.1 * torch.randn(1, 1, 24, 23), 0.1 * torch.randn(1, 1, 23, 24)
+    energies, slopes = [], []
+    for image in (level, integrate(level, dx, dy)):
+        image = image.clone().requires_grad_()
+        across, down = image.diff(dim=3) - dx, image.diff(dim=2) - dy
+        energy = across.square().sum() + down.square().sum() + PULL * (image - level).square().sum()
+        (slope,) = torch.autograd.grad(energy, image)
+        energies.append(energy.item())
+        slopes.append(slope.abs().max().item())
+    assert slopes[1] < slopes[0] / 15  # at the least energy it is 0
+    assert energies[1] < energies[0]
 
 
 def test_a_coupling_layer_inverts():
