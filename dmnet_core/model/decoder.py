@@ -23,7 +23,7 @@ neighbours would show the brighter source's level as texture."""
 PULL = 0.1
 """Weight of the level beside the gradients in an anchored image: gradients count up to 3 pixels far."""
 STEPS = 16
-"""Steps of the solver in `integrate`: less than a tenth of the way from the level to the image is left."""
+"""Steps of the solver in `integrate`: under a tenth of the way from the level to the image is left."""
 
 
 class Decoder(nn.Module):
