@@ -101,19 +101,25 @@ def integrate(level: Tensor, dx: Tensor, dy: Tensor) -> Tensor:
     """
     wanted = PULL * level - _across(F.pad(dx, (1, 1))) - _down(F.pad(dy, (0, 0, 1, 1)))
     middle, half = PULL + 4.0, 4.0
-    image, step, ratio = level, torch.zeros_like(level), 0.0
-    for number in range(STEPS):
-        around = F.pad(image, (1, 1, 1, 1), mode="replicate")
-        left = wanted - middle * image  # what is left of the equation
-        left += around[..., 1:-1, :-2]
-        left += around[..., 1:-1, 2:]
-        left += around[..., :-2, 1:-1]
-        left += around[..., 2:, 1:-1]
-        following = half / middle if number == 0 else 1.0 / (2.0 * middle / half - ratio)
-        share = 1.0 / middle if number == 0 else 2.0 * following / half
-        step = following * ratio * step + share * left
+    ratio = half / middle
+    step = _residual(wanted, level) / middle
+    image = level + step
+    for _ in range(STEPS - 1):
+        following = 1.0 / (2.0 * middle / half - ratio)
+        step = following * ratio * step + 2.0 * following / half * _residual(wanted, image)
         image, ratio = image + step, following
     return image
+
+
+def _residual(wanted: Tensor, image: Tensor) -> Tensor:
+    """Return wanted - (PULL - L) image, with the Laplacian L of four neighbours."""
+    around = F.pad(image, (1, 1, 1, 1), mode="replicate")
+    residual = wanted - (PULL + 4.0) * image
+    residual += around[..., 1:-1, :-2]
+    residual += around[..., 1:-1, 2:]
+    residual += around[..., :-2, 1:-1]
+    residual += around[..., 2:, 1:-1]
+    return residual
 
 
 def _averaged(maps: Tensor) -> Tensor:
