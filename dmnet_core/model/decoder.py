@@ -18,9 +18,9 @@ from dmnet_core.operators import sobel_magnitude
 MOST_GAIN = 1.5
 """Largest weight of a source's level or gradient in an anchored image."""
 SMOOTHING = (1 / 8, 1 / 4, 1 / 4, 1 / 4, 1 / 8)
-"""Weights of the average of these along each axis. Weights that differ between neighbours would show the
-brighter source's level as texture; patterns of periods 2 and 4, which the maps' pixels may have by their
-place in a square of features, vanish in this average."""
+"""Kernel along each axis that averages the weights of the sources: weights that differ between neighbours
+would show the brighter source's level as texture. Patterns of periods 2 and 4, which the maps may have by
+a pixel's place in its square of features, vanish in this average."""
 PULL = 0.1
 """Weight of the level beside the gradients in an anchored image: gradients count up to 3 pixels far."""
 STEPS = 16
@@ -64,9 +64,10 @@ def anchored(ir: Tensor, vis: Tensor, maps: Tensor) -> Tensor:
     """Return the image with weighted levels and the stronger weighted gradient, (B, 1, H, W) in [0, 1].
 
     Ours: eq. (19) asks for the larger gradient of the two sources; here the network weighs both, and the
-    image is integrated from the larger one at each pixel and from the level w_ir I_ir + w_vis I_vis, see
-    `integrate`. The weights are in (0, MOST_GAIN), averaged over squares. So where both sources are black
-    the image is black. The cut to [0, 1] lets gradients of the loss pass.
+    image is integrated from the one that is larger around each pixel and from the level w_ir I_ir + w_vis
+    I_vis, see `integrate`. The weights are in (0, MOST_GAIN); they and the gradients' strengths are
+    averaged by SMOOTHING, since a choice pixel by pixel would mix both sources' textures. Where both
+    sources are black the image is black. The cut to [0, 1] lets gradients of the loss pass.
 
     Args:
         ir: (B, 1, H, W) in [0, 1].
@@ -75,7 +76,10 @@ def anchored(ir: Tensor, vis: Tensor, maps: Tensor) -> Tensor:
     """
     gains = _averaged(MOST_GAIN * torch.sigmoid(maps[:, 1:].float()))
     level_ir, level_vis, edge_ir, edge_vis = gains.split(1, dim=1)
-    from_ir = edge_ir * sobel_magnitude(ir) > edge_vis * sobel_magnitude(vis)
+    strength_ir, strength_vis = _averaged(
+        torch.cat([sobel_magnitude(ir), sobel_magnitude(vis)], dim=1).float()
+    ).split(1, dim=1)
+    from_ir = edge_ir * strength_ir > edge_vis * strength_vis
     edge_ir, edge_vis = edge_ir * from_ir, edge_vis * ~from_ir
     dx = edge_ir[..., :-1] * _across(ir) + edge_vis[..., :-1] * _across(vis)
     dy = edge_ir[..., :-1, :] * _down(ir) + edge_vis[..., :-1, :] * _down(vis)
