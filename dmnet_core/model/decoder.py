@@ -18,13 +18,14 @@ from dmnet_core.operators import sobel_magnitude
 MOST_GAIN = 1.5
 """Largest weight of a source's level or gradient in an anchored image."""
 SMOOTHING = (1 / 8, 1 / 4, 1 / 4, 1 / 4, 1 / 8)
-"""Kernel along each axis that averages the weights of the sources: weights that differ between neighbours
-would show the brighter source's level as texture. Patterns of periods 2 and 4, which the maps may have by
-a pixel's place in its square of features, vanish in this average."""
+"""Kernel along each axis that averages the weights of the sources and the strengths of their gradients:
+weights that differ between neighbours would show the brighter source's level as texture. Patterns of
+periods 2 and 4, which the maps may have by a pixel's place in its square of features, vanish in it."""
 PULL = 0.1
-"""Weight of the level beside the gradients in an anchored image: gradients count up to 3 pixels far."""
+"""Weight of the level against the gradients in `integrate`: beyond some PULL ** -0.5 pixels, which are 3,
+the image follows the level."""
 STEPS = 16
-"""Steps of the solver in `integrate`: under a tenth of the way from the level to the image is left."""
+"""Steps of Chebyshev's iteration in `integrate`; less than a tenth of the first error is then left."""
 
 
 class Decoder(nn.Module):
