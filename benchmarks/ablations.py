@@ -7,8 +7,9 @@
 loss. `--of combinations`: these, and every combination of DTB, DIB, DM and CSAB left out together, eleven
 of them: AE2 to AE10 are nine of these. `--of terms`: the terms of the loss that the weights of the
 package were trained with, `fast`, which goes on from those weights. `--of operators`: the gradient
-operators of Table VI, `fast` under the paper's loss. `--of diffusion`: `fast` with and without DM, under
-the loss of the package's weights. Every variant is trained from the same seeds for the same number of
+operators of Table VI, `fast` under the paper's loss. `--of diffusion`: `fast` with and without DM, and
+with the mean of all layers' outputs in place of the dense links, under the loss of the package's weights.
+Every variant is trained from the same seeds for the same number of
 steps, or of minutes, fuses the test pairs, and is scored in one table. All by the project's own jobs, so
 a run that was stopped goes on.
 """
@@ -70,6 +71,7 @@ GRADIENTS = {name: ["--preset", "fast", "--gradient", name] for name in OPERATOR
 DIFFUSION = {
     "whole": ["--preset", "fast", *with_terms("")],
     "without DM": ["--preset", "fast", *with_terms(""), "--without", "dm"],
+    "without links": ["--preset", "fast", *with_terms(""), "--without", "links"],
 }
 """Options of each variant by its name."""
 VARIANTS = {

@@ -37,9 +37,9 @@ class TrainConfig:
         "network", default="compact", choices=("fast", "compact", "paper"),
     )
     without: tuple[str, ...] = option(
-        "Parts that are left out of the network or its training, for ablations: dtb, dib, dm, csab or "
-        "two-stage (all epochs are then of stage II).",
-        "network", default=(), metavar="PART", choices=("dtb", "dib", "dm", "csab", "two-stage"),
+        "Parts that are left out of the network or its training, for ablations: dtb, dib, dm, csab, "
+        "links (the dense links of DTB and DIB) or two-stage (all epochs are then of stage II).",
+        "network", default=(), metavar="PART", choices=("dtb", "dib", "dm", "csab", "links", "two-stage"),
         unset="nothing is left out",
     )
     checkpoint_url: str | None = option(

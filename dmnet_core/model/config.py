@@ -9,8 +9,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-PARTS = ("dtb", "dib", "dm", "csab")
-"""Parts of the network that an ablation may leave out."""
+PARTS = ("dtb", "dib", "dm", "csab", "links")
+"""Parts of the network that an ablation may leave out; links are the dense links of DTB and DIB."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ class DMNetConfig:
     """Noise steps t whose U-Net features make the latent map."""
     without: tuple[str, ...] = ()
     """Parts left out for an ablation (DMNet, Table V), of PARTS: two convolutions replace dtb, dib and
-    dm, nothing replaces csab."""
+    dm, the mean of all layers' outputs replaces the links, nothing replaces csab."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "unet_multipliers", tuple(self.unet_multipliers))

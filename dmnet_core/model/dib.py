@@ -46,7 +46,8 @@ class DIB(DenseBlock):
     """(B, dim, H, W) to (B, dim, H, W); dense links weighted by beta, initially 1/3."""
 
     def __init__(self, config: DMNetConfig) -> None:
-        super().__init__([CouplingLayer(config.dim) for _ in range(config.num_dib_layers)])
+        layers: list[nn.Module] = [CouplingLayer(config.dim) for _ in range(config.num_dib_layers)]
+        super().__init__(layers, linked="links" not in config.without)
 
 
 def _bottleneck(channels: int) -> nn.Sequential:

@@ -18,5 +18,6 @@ class DTB(DenseBlock):
             [
                 TransformerLayer(config.dim, config.num_heads, config.ffn_expansion)
                 for _ in range(config.num_dtb_layers)
-            ]
+            ],
+            linked="links" not in config.without,
         )

@@ -105,7 +105,7 @@ def test_canny_leaves_one_line_of_a_blurred_step():
     assert (OPERATORS["sobel"](ramp)[0, 0, 16] > 0).sum() > 20
 
 
-PARTS_LEFT_OUT = [parts for k in range(5) for parts in itertools.combinations(PARTS, k)]
+PARTS_LEFT_OUT = [parts for k in range(6) for parts in itertools.combinations(PARTS, k)]
 
 
 @pytest.mark.parametrize("without", PARTS_LEFT_OUT, ids="-".join)
