@@ -75,11 +75,9 @@ def anchored(ir: Tensor, vis: Tensor, maps: Tensor) -> Tensor:
         vis: the same shape and range.
         maps: (B, 5, H, W) of an anchored `Decoder`; the first is not used.
     """
-    gains = _averaged(MOST_GAIN * torch.sigmoid(maps[:, 1:].float()))
-    level_ir, level_vis, edge_ir, edge_vis = gains.split(1, dim=1)
-    strength_ir, strength_vis = _averaged(
-        torch.cat([sobel_magnitude(ir), sobel_magnitude(vis)], dim=1).float()
-    ).split(1, dim=1)
+    gains = MOST_GAIN * torch.sigmoid(maps[:, 1:].float())
+    smooth = _averaged(torch.cat([gains, sobel_magnitude(ir).float(), sobel_magnitude(vis).float()], dim=1))
+    level_ir, level_vis, edge_ir, edge_vis, strength_ir, strength_vis = smooth.split(1, dim=1)
     from_ir = edge_ir * strength_ir > edge_vis * strength_vis
     edge_ir, edge_vis = edge_ir * from_ir, edge_vis * ~from_ir
     dx = edge_ir[..., :-1] * _across(ir) + edge_vis[..., :-1] * _across(vis)
