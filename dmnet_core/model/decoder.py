@@ -21,6 +21,11 @@ SMOOTHING = (1 / 8, 1 / 4, 1 / 4, 1 / 4, 1 / 8)
 """Kernel along each axis that averages the weights of the sources and the strengths of their gradients:
 weights that differ between neighbours would show the brighter source's level as texture. Patterns of
 periods 2 and 4, which the maps may have by a pixel's place in its square of features, vanish in it."""
+QUIET = 1e-3
+"""Gradients much weaker than this share alike, whatever their ratio: one grey level has 0.016."""
+SHARPNESS = 8
+"""Power of the gradients' strengths in their shares of the image's gradient. That is nearly a choice of
+the stronger one, and yet no rounding, nor the sampled statistics of a scene, turns one into the other."""
 PULL = 0.1
 """Weight of the level against the gradients in `integrate`: beyond some PULL ** -0.5 pixels, which are 3,
 the image follows the level."""
@@ -65,10 +70,11 @@ def anchored(ir: Tensor, vis: Tensor, maps: Tensor) -> Tensor:
     """Return the image with weighted levels and the stronger weighted gradient, (B, 1, H, W) in [0, 1].
 
     Ours: eq. (19) asks for the larger gradient of the two sources; here the network weighs both, and the
-    image is integrated from the one that is larger around each pixel and from the level w_ir I_ir + w_vis
-    I_vis, see `integrate`. The weights are in (0, MOST_GAIN); they and the gradients' strengths are
-    averaged by SMOOTHING, since a choice pixel by pixel would mix both sources' textures. Where both
-    sources are black the image is black. The cut to [0, 1] lets gradients of the loss pass.
+    image is integrated from a mean of them and from the level w_ir I_ir + w_vis I_vis, see `integrate`.
+    The mean is nearly the stronger gradient: each counts by the power SHARPNESS of its weighted strength
+    around the pixel. The weights are in (0, MOST_GAIN); they and the strengths are averaged by SMOOTHING,
+    since shares that change from pixel to pixel would mix both sources' textures. Where both sources are
+    black the image is black. The cut to [0, 1] lets gradients of the loss pass.
 
     Args:
         ir: (B, 1, H, W) in [0, 1].
@@ -76,10 +82,12 @@ def anchored(ir: Tensor, vis: Tensor, maps: Tensor) -> Tensor:
         maps: (B, 5, H, W) of an anchored `Decoder`; the first is not used.
     """
     gains = MOST_GAIN * torch.sigmoid(maps[:, 1:].float())
-    smooth = _averaged(torch.cat([gains, sobel_magnitude(ir).float(), sobel_magnitude(vis).float()], dim=1))
-    level_ir, level_vis, edge_ir, edge_vis, strength_ir, strength_vis = smooth.split(1, dim=1)
-    from_ir = edge_ir * strength_ir > edge_vis * strength_vis
-    edge_ir, edge_vis = edge_ir * from_ir, edge_vis * ~from_ir
+    strengths = torch.cat([sobel_magnitude(ir), sobel_magnitude(vis)], dim=1).float()
+    smooth = _averaged(torch.cat([gains, strengths], dim=1)).split(1, dim=1)
+    level_ir, level_vis, edge_ir, edge_vis, strength_ir, strength_vis = smooth
+    odds = (edge_ir * strength_ir + QUIET) / (edge_vis * strength_vis + QUIET)
+    share_ir = torch.sigmoid(SHARPNESS * odds.log())
+    edge_ir, edge_vis = edge_ir * share_ir, edge_vis * (1.0 - share_ir)
     dx = edge_ir[..., :-1] * _across(ir) + edge_vis[..., :-1] * _across(vis)
     dy = edge_ir[..., :-1, :] * _down(ir) + edge_vis[..., :-1, :] * _down(vis)
     image = integrate(level_ir * ir + level_vis * vis, dx, dy)
