@@ -1,6 +1,7 @@
 """What one actor takes at most, beside what --dry-run foretells, for growing images.
 
     python benchmarks/memory.py --sides 480x640 1024x1280 2048x2048
+    python benchmarks/memory.py --preset fast
     python benchmarks/memory.py --preset paper --sides 256x256 384x384
 
 Each size runs in a process of its own, on made-up pixels: a small image first, so that the libraries
@@ -40,11 +41,11 @@ def fuser(preset):
     if preset == "paper":
         model = DMNet(DMNetConfig.paper()).eval()
         return lambda *size: fuse(model, *random.integers(0, 255, (2, *size), dtype=np.uint8)), model
-    checkpoint = load_checkpoint()
+    checkpoint = load_checkpoint(preset=preset)
     step = FuseWindows(
         checkpoint_url=None, digest=checkpoint.digest, device="cpu", num_threads=2,
         opening=Opening(max_pixels=2**31, window=16_384, halo=0), statistics_url="", reading=Reading(),
-        output_dtype="uint8", precision="fp32", seed=0,
+        output_dtype="uint8", precision="fp32", seed=0, preset=preset,
     )  # fmt: skip
 
     def run(height, width):
@@ -76,7 +77,7 @@ def main():
     """Print a table: before, at most and foretold in GB, and bytes a pixel."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sides", nargs="+", default=["480x640", "1024x1280"], metavar="HxW")
-    parser.add_argument("--preset", choices=("compact", "paper"), default="compact")
+    parser.add_argument("--preset", choices=("compact", "fast", "paper"), default="compact")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one:

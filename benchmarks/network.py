@@ -42,9 +42,10 @@ def timed(call, device, repeats):
     return sorted(times)[len(times) // 2]
 
 
-def matrix_rate(device):
+def matrix_rate(device, precision):
     """Return the floating-point operations a second of a product of 2048 x 2048 matrices."""
-    one, other = torch.rand(2, 2048, 2048, device=device)
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    one, other = torch.rand(2, 2048, 2048, device=device, dtype=dtype)
     return 2 * 2048**3 / timed(lambda: one @ other, device, 5)
 
 
@@ -62,8 +63,8 @@ def time_inference(model, pair, device, precision, repeats):
     seconds = timed(
         lambda: fuse_prepared(model, [pair], pair_ids=["0"], precision=precision), device, repeats
     )
-    share = arithmetic(model, pair) / seconds / matrix_rate(device)
     memory = f"{torch.cuda.max_memory_allocated() / 1e9:.2f} GB peak" if device == "cuda" else "CPU"
+    share = arithmetic(model, pair) / seconds / matrix_rate(device, precision)
     rate = f"{share:.0%} of the matrix rate"
     print(f"fuse {precision}    {seconds:.3f} s a pair   {rate}   {memory}", flush=True)
 

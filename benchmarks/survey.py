@@ -4,9 +4,7 @@
 
 Each pair is cut to its upper left rows and columns as given, and fused whole. The first table replays
 the statistics of each survey over the whole image. The second one fuses it window by window. Differences
-are in grey levels of 255. Allocator settings that keep memory make it several times faster on a CPU:
-
-    GLIBC_TUNABLES=glibc.malloc.mmap_threshold=4294967296:glibc.malloc.trim_threshold=17179869184
+are in grey levels of 255.
 """
 
 import argparse
@@ -30,7 +28,7 @@ from dmnet_core.survey import MIN_HALO, Sample, plan_samples, shrink, survey
 from dmnet_core.window import Window
 
 NAME = ["a"]
-SURVEYS = {  # samples along an axis, their side, halo, calibrated weights, extremes
+SURVEYS = {  # samples along an axis, their side, MIN_HALO of `halo_of`, calibrated weights, extremes
     "3 x 3 of 128, no halo": (3, 128, 0, False, False),
     "6 x 6 of 128, no halo": (6, 128, 0, False, False),
     "4 x 4 of 64": (4, 64, 32, False, False),

@@ -15,7 +15,6 @@ import sys
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 """Numbers of the parameters of mallopt, from glibc's malloc.h."""
-LARGEST_INT = 2**31 - 1
 LARGE = 500_000
 """Number of pixels from which on the memory of images is given back where their size changes."""
 _kept: tuple[int, ...] | None = None
@@ -35,7 +34,7 @@ def keep_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):  # another C library
         return False
-    keeps = bool(mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, LARGEST_INT))
+    keeps = bool(mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, -1))
     if keeps and _kept is None:
         _kept = ()
     return keeps

@@ -34,7 +34,7 @@ LARGEST = {
     "unet_res_blocks": 64, "unet_groups": 4096, "dm_stride": 64, "num_noise_steps": 100_000,
     "feature_steps": 100_000, "unshuffle": 16,
 }  # fmt: skip
-"""Largest value of each numeric field of a config, at least 16 times the paper's; the smallest is 1."""
+"""Largest value of each numeric field of a config, at least 8 times the paper's; the smallest is 1."""
 MAX_ITEMS = 16
 """Largest number of items in a field that is a list."""
 REFUSED = (
@@ -121,6 +121,8 @@ def _described(metadata: dict[str, str]) -> tuple[DMNetConfig, dict[str, str]]:
             raise ValueError(f"{field} has {len(items)} items, expected at most {MAX_ITEMS}")
         if field in LARGEST and not all(type(n) in kinds and low <= n <= high for n in items):
             raise ValueError(f"{field} is {value!r}, expected a number from {low} to {high}")
+        if field == "anchored" and not isinstance(value, bool):
+            raise ValueError(f"{field} is {value!r}, expected true or false")
     return DMNetConfig.from_dict(values), {str(key): str(value) for key, value in card.items()}
 
 

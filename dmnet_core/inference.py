@@ -29,6 +29,8 @@ from dmnet_core.ranges import from_unit, to_unit, value_range
 NUM_PEAK_MAPS = 25
 """Number of feature maps of the autoencoder, and as many of the U-Net, in memory at the peak where images
 of several sizes take turns (benchmarks/memory.py)."""
+NUM_ANCHORED_MAPS = 110
+"""Number of maps at the image's resolution in memory while an anchored image is made (the same)."""
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -161,15 +163,17 @@ def _arrays(images: Tensor) -> list[Float]:
 def memory_bytes(config: DMNetConfig, num_pixels: int) -> int:
     """Estimate the peak memory of fusing one image on a CPU in float32, in bytes, without the weights.
 
-    Ours: the autoencoder's maps have the image's resolution, the U-Net's first and largest ones that of
-    DM. The metrics are computed afterwards and take less.
+    Ours: most is taken by the autoencoder's maps, which have the image's resolution over `unshuffle`, and
+    the U-Net's first ones, or by the maps at the image's resolution that an anchored image is made from.
+    The metrics are computed afterwards and take less.
 
     Args:
         config: size of the network.
         num_pixels: height x width of the image.
     """
     width = config.dim / config.unshuffle**2 + config.unet_base / config.dm_stride**2
-    return int(NUM_PEAK_MAPS * 4 * width * num_pixels)
+    num_maps = max(NUM_PEAK_MAPS * width, NUM_ANCHORED_MAPS if config.anchored else 0)
+    return int(4 * num_maps * num_pixels)
 
 
 def finish(

@@ -59,7 +59,7 @@ def to_onnx(model: DMNet, height: int, width: int) -> bytes:
         ModuleNotFoundError: the package onnx is not installed.
     """
     file = io.BytesIO()
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), torch.no_grad():
         # They say that the sizes become constants of the model, as they are meant to.
         warnings.simplefilter("ignore")
         torch.onnx.export(

@@ -98,7 +98,7 @@ def canny_magnitude(image: Tensor) -> Tensor:
         }
         dx, dy = gradient[:, :1], gradient[:, 1:]
         steep, flat = dy.abs() > 2.4142 * dx.abs(), dy.abs() < 0.4142 * dx.abs()  # tan of 67.5, 22.5
-        along = torch.where(dx * dy > 0, 0.0, 1.0) > 0  # which diagonal
+        along = dx * dy <= 0  # which diagonal
         neighbours = [
             torch.where(
                 steep,

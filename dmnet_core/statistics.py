@@ -17,12 +17,11 @@ the module takes its own numbers. A `with` holds for one model and for the threa
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 Take = Callable[[str, Callable[[], Tensor]], Tensor]
@@ -74,31 +73,6 @@ class SceneStatistics:
     """
     num_pixels: int
     """Number of pixels that the numbers were taken from, at the image's resolution."""
-
-    @classmethod
-    def pooled(cls, parts: Sequence[SceneStatistics]) -> SceneStatistics:
-        """Return the statistics of several sets of pixels taken together.
-
-        They are exact for the values that the modules were given. A module behind another image-wide one
-        was given other values than in one recording of all the pixels.
-
-        Raises:
-            ValueError: the parts are of different networks.
-        """
-        for part in parts[1:]:
-            if part.tensors.keys() != parts[0].tensors.keys():
-                different = sorted(part.tensors.keys() ^ parts[0].tensors.keys())[0]
-                raise ValueError(
-                    f"only some of the statistics have {different!r}, expected those of one network: "
-                    "record all of them with the same weights"
-                )
-        total = sum(part.num_pixels for part in parts)
-        shares = [part.num_pixels / total for part in parts]
-        tensors = {
-            name: _combined(name, [part.tensors[name] for part in parts], shares)
-            for name in parts[0].tensors
-        }
-        return cls(tensors, total)
 
 
 class ModuleStatistics:
@@ -237,14 +211,3 @@ def _using(exchange: _Exchange) -> Iterator[None]:
         yield
     finally:
         _current.reset(token)
-
-
-def _combined(name: str, parts: list[Tensor], shares: list[float]) -> Tensor:
-    """Return one tensor for all parts, whose shares of the pixels sum to 1."""
-    kind = name.rpartition("/")[2]
-    if kind in ("key", "value"):
-        return torch.cat(parts, dim=1)
-    if kind == "maximum":
-        return torch.stack(parts).amax(dim=0)
-    weighted = [share * part.double() for share, part in zip(shares, parts, strict=True)]
-    return torch.stack(weighted).sum(dim=0).float()

@@ -59,8 +59,9 @@ class Sample:
 def halo_of(config: DMNetConfig) -> int:
     """Return the halo of samples and windows, in pixels: a multiple of the network's.
 
-    It is MIN_HALO, twice that where the feature maps are smaller than the image, since their convolutions
-    reach farther: then `fast` loses a little at window borders and not half of its speed.
+    It is MIN_HALO, and twice that where the feature maps are smaller than the image, since their
+    convolutions reach farther. Four times, as the maps of `fast` reach, would halve its speed and change
+    little at window borders.
     """
     halo = MIN_HALO * min(config.unshuffle, 2)
     return -(-halo // config.size_multiple) * config.size_multiple

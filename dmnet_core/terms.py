@@ -1,6 +1,7 @@
 """Terms that may join the losses of stage II beside the paper's, and the guard of its gradient loss.
 
-Ours, all of them. What each does, and what it is worth, stands in docs/training.md.
+Ours, all of them. docs/training.md says what each asks for and what `benchmarks/ablations.py --of terms`
+measured.
 
 Shapes: every image is (B, 1, H, W) float32 luminance in [0, 1]; every term is a scalar, 0 at its best.
 """
@@ -17,13 +18,13 @@ from torch import Tensor
 from dmnet_core.operators import laplacian_magnitude, sobel, sobel_magnitude, ssim
 
 TAKEN, SOFT_TAKEN = -20.0 / 255, 8.0 / 255
-"""A side counts as taken from this much below the other one's level; the width of that threshold."""
+"""Level over that of the other side from which on a side counts as taken, and the threshold's width."""
 STRONG, SOFT_STRONG = 48.0 / 255, 12.0 / 255
-"""Sobel gradient, root mean square around a pixel, from which on it counts as structure; its width."""
+"""Root mean square of Sobel's gradient that counts as structure, and the threshold's width."""
 CLEAR_LEVEL, SOFT_CLEAR_LEVEL = 180.0 / 255, 10.0 / 255
-"""Visible level from which on a smooth part counts as clear sky; the width of that threshold."""
+"""Visible level from which on a smooth part counts as clear sky, and the threshold's width."""
 SMOOTH, SOFT_SMOOTH = 3.0 / 255, 0.5 / 255
-"""Mean absolute Laplacian of the visible image below which it is smooth; the width of that threshold."""
+"""Mean absolute Laplacian below which the visible image is smooth, and the threshold's width."""
 DARK_POWER = 8
 """How fast the weight of dark pixels falls with the level of the larger source."""
 

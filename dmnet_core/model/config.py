@@ -68,9 +68,9 @@ class DMNetConfig:
                 f"DMNetConfig: dim is {self.dim} with {self.num_heads} heads, expected an even "
                 "number that the heads divide"
             )
-        if self.unet_base % self.unet_groups:
+        if self.unet_base % 2 or self.unet_base % self.unet_groups:
             raise ValueError(
-                f"DMNetConfig: unet_base is {self.unet_base}, expected a multiple of unet_groups "
+                f"DMNetConfig: unet_base is {self.unet_base}, expected an even multiple of unet_groups "
                 f"({self.unet_groups})"
             )
         if self.dm_stride % self.unshuffle:
@@ -78,9 +78,9 @@ class DMNetConfig:
                 f"DMNetConfig: dm_stride is {self.dm_stride}, expected a multiple of unshuffle "
                 f"({self.unshuffle})"
             )
-        if not all(0 < t < self.num_noise_steps for t in self.feature_steps):
+        if not self.feature_steps or not all(0 < t < self.num_noise_steps for t in self.feature_steps):
             raise ValueError(
-                f"DMNetConfig: feature_steps are {self.feature_steps}, expected steps between 1 "
+                f"DMNetConfig: feature_steps are {self.feature_steps}, expected one or more between 1 "
                 f"and {self.num_noise_steps - 1}"
             )
 

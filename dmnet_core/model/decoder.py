@@ -17,6 +17,8 @@ from dmnet_core.operators import sobel_magnitude
 
 MOST_GAIN = 1.5
 """Largest weight of a source's level or gradient in an anchored image."""
+MOST_OVER = 2.0
+"""Largest ratio of an anchored image to the larger source: what is bright does not glow into black."""
 SMOOTHING = (1 / 8, 1 / 4, 1 / 4, 1 / 4, 1 / 8)
 """Kernel along each axis that averages the weights of the sources and the strengths of their gradients:
 weights that differ between neighbours would show the brighter source's level as texture. Patterns of
@@ -73,16 +75,17 @@ def anchored(ir: Tensor, vis: Tensor, maps: Tensor) -> Tensor:
     image is integrated from a mean of them and from the level w_ir I_ir + w_vis I_vis, see `integrate`.
     The mean is nearly the stronger gradient: each counts by the power SHARPNESS of its weighted strength
     around the pixel. The weights are in (0, MOST_GAIN); they and the strengths are averaged by SMOOTHING,
-    since shares that change from pixel to pixel would mix both sources' textures. Where both sources are
-    black the image is black. The cut to [0, 1] lets gradients of the loss pass.
+    since shares that change from pixel to pixel would mix both sources' textures. The image is cut to
+    [0, 1] and to MOST_OVER times the larger source, so that it is black where both sources are; the cut
+    lets gradients of the loss pass.
 
     Args:
-        ir: (B, 1, H, W) in [0, 1].
+        ir: (B, 1, H, W) float32 in [0, 1].
         vis: the same shape and range.
-        maps: (B, 5, H, W) of an anchored `Decoder`; the first is not used.
+        maps: (B, 5, H, W) float32 of an anchored `Decoder`; the first is not used.
     """
-    gains = MOST_GAIN * torch.sigmoid(maps[:, 1:].float())
-    strengths = torch.cat([sobel_magnitude(ir), sobel_magnitude(vis)], dim=1).float()
+    gains = MOST_GAIN * torch.sigmoid(maps[:, 1:])
+    strengths = torch.cat([sobel_magnitude(ir), sobel_magnitude(vis)], dim=1)
     smooth = _averaged(torch.cat([gains, strengths], dim=1)).split(1, dim=1)
     level_ir, level_vis, edge_ir, edge_vis, strength_ir, strength_vis = smooth
     odds = (edge_ir * strength_ir + QUIET) / (edge_vis * strength_vis + QUIET)
@@ -91,8 +94,8 @@ def anchored(ir: Tensor, vis: Tensor, maps: Tensor) -> Tensor:
     dx = edge_ir[..., :-1] * _across(ir) + edge_vis[..., :-1] * _across(vis)
     dy = edge_ir[..., :-1, :] * _down(ir) + edge_vis[..., :-1, :] * _down(vis)
     image = integrate(level_ir * ir + level_vis * vis, dx, dy)
-    cut = image.clamp(0.0, 1.0)
-    return image + (cut - image).detach() if image.requires_grad else cut  # the sum is off by a rounding
+    cut = torch.minimum(image, MOST_OVER * torch.maximum(ir, vis)).clamp(0.0, 1.0)
+    return image + (cut - image).detach() if image.requires_grad else cut
 
 
 def integrate(level: Tensor, dx: Tensor, dy: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Dense links, shared by DTB and DIB.
 
 Paper: DMNet eq. (1) and (2): every layer's output is handed on to the later ones, weighted by
-alpha (DTB, initially 1/5) or beta (DIB, initially 1/3).
+alpha (DTB, initially 1/5) or beta (DIB, initially 1/3): 1 over the number of layers.
 Ours: a layer's input is the previous output plus the weight times the sum of the earlier ones; the
 weight is learned. The authors' test code has the mean of all outputs in place of the links, which an
 ablation can choose.

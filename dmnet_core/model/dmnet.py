@@ -62,7 +62,7 @@ class DMNet(nn.Module):
         return self.dm.predict_noise(F.avg_pool2d(images, self.config.dm_stride), t, noise)
 
     def forward(self, ir: Tensor, vis: Tensor, noise: Tensor) -> Tensor:
-        """Return F, (B, 1, H, W) in (0, 1), eq. (12)."""
+        """Return F, (B, 1, H, W) in [0, 1], eq. (12)."""
         self._check_size(ir)
         shallow_ir, shallow_vis = self._shallow(ir), self._shallow(vis)
         shallow = torch.cat([shallow_ir, shallow_vis], dim=1)
@@ -73,7 +73,9 @@ class DMNet(nn.Module):
         total = total + self.csab(self.dib(shallow_ir))
         total = total + self.csab(self.dib(shallow_vis))
         if self.config.anchored:
-            return anchored(ir, vis, self.decoder.maps(total))
+            maps = self.decoder.maps(total)
+            with torch.autocast(ir.device.type, enabled=False):  # its gradients are differences
+                return anchored(ir.float(), vis.float(), maps.float())
         fused: Tensor = self.decoder(total)
         return fused
 

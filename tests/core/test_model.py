@@ -62,6 +62,9 @@ def test_an_anchored_image_is_black_and_flat_where_both_sources_are():
     maps = 10 * torch.randn(1, 5, 24, 24)
     black, grey = torch.zeros(1, 1, 24, 24), torch.full((1, 1, 24, 24), 0.25)
     assert anchored(black, black, maps).abs().max() == 0
+    half = torch.zeros(1, 1, 24, 24)
+    half[..., 12:] = 1.0
+    assert anchored(half, half, maps)[..., :12].abs().max() == 0  # nothing glows into black
     flat = anchored(grey, black, maps[..., :1, :1].expand_as(maps))
     torch.testing.assert_close(flat, flat[..., :1, :1].expand_as(flat))
 

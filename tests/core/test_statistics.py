@@ -1,4 +1,4 @@
-"""Image-wide numbers: taken by each module, recorded, pooled, stored and replayed."""
+"""Image-wide numbers: taken by each module, recorded, stored and replayed."""
 
 import threading
 
@@ -10,7 +10,7 @@ from dmnet_core.model import DMNet
 from dmnet_core.model.csab import ChannelAttention
 from dmnet_core.model.transformer import TransposedAttention
 from dmnet_core.model.unet import GroupNorm, PixelAttention
-from dmnet_core.statistics import Counted, SceneStatistics, image_wide, recording, replaying
+from dmnet_core.statistics import Counted, image_wide, recording, replaying
 from tests.core.test_model import TINY
 
 MODULES = {
@@ -89,21 +89,6 @@ def test_a_coarse_pixel_counts_where_any_pixel_of_its_square_does():
     assert statistics.tensors["/0/maximum"].item() == 4
 
 
-def test_the_pooled_statistics_of_two_halves_are_those_of_the_whole():
-    torch.manual_seed(0)
-    module, x = Own().eval(), torch.randn(2, 8, 12, 30)
-    whole = record(module, x)[1]
-    parts = [record(module, x[..., part])[1] for part in (slice(0, 10), slice(10, 30))]
-    pooled = SceneStatistics.pooled(parts)
-    assert pooled.num_pixels == whole.num_pixels == 720
-    for name, tensor in whole.tensors.items():
-        kind, other = name.rpartition("/")[2], pooled.tensors[name]
-        if kind in ("key", "value"):  # in another order
-            tensor, other = tensor.sort(dim=1).values, other.sort(dim=1).values
-        # float32 roundings of sums over 720 pixels
-        torch.testing.assert_close(other, tensor, atol=1e-5, rtol=0, msg=name)
-
-
 def test_weights_count_in_means_and_not_in_maxima():
     x = torch.tensor([1.0, 5.0]).reshape(2, 1, 1, 1).expand(2, 1, 4, 4)
     module = Own().eval()
@@ -111,12 +96,6 @@ def test_weights_count_in_means_and_not_in_maxima():
     with recording(module, weighted):
         mean, square, maximum, products = module(x)
     assert (mean.item(), square.item(), maximum.item(), products.item()) == (2.0, 7.0, 5.0, 7.0)
-
-
-def test_statistics_of_different_networks_are_not_pooled():
-    one, other = (SceneStatistics({name: torch.ones(1, 2)}, 4) for name in ("a/0/mean", "b/0/mean"))
-    with pytest.raises(ValueError, match="only some of the statistics have 'a/0/mean'"):
-        SceneStatistics.pooled([one, other])
 
 
 def record_network(model, ir, vis, noise):
