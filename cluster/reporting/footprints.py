@@ -39,7 +39,7 @@ def footprints(rows: list[Row]) -> tuple[list[Row], str]:
             transform = [float(number) for number in row["transform"].split()]
             geometry, _ = footprint(row["crs"], transform, row["height"], row["width"])
         except PackagesMissing:
-            return [], "There is no map: it needs the packages that pip install '.[stac]' installs."
+            return [], "There is no map: it needs the packages that pip install -e '.[stac]' installs."
         except ValueError:
             continue  # its place is none on the earth
         parts = [geometry["coordinates"]]
