@@ -19,10 +19,11 @@ MOST_GAIN = 1.5
 """Largest weight of a source's level or gradient in an anchored image."""
 MOST_OVER = 2.0
 """Largest ratio of an anchored image to the larger source: what is bright does not glow into black."""
-SMOOTHING = (1 / 8, 1 / 4, 1 / 4, 1 / 4, 1 / 8)
-"""Kernel along each axis that averages the weights of the sources and the strengths of their gradients:
-weights that differ between neighbours would show the brighter source's level as texture. Patterns of
-periods 2 and 4, which the maps may have by a pixel's place in its square of features, vanish in it."""
+SMOOTHING = (1, 2, 1)
+"""Distances of the pixels that are summed along each axis, one after the other: together the kernel
+(1, 2, 2, 2, 1). It averages the sources' weights and the strengths of their gradients, since weights that
+differ between neighbours would show the brighter source's level as texture. Patterns of periods 2 and 4,
+which the maps may have by a pixel's place in its square of features, vanish in it."""
 QUIET = 1e-3
 """Gradients much weaker than this share alike, whatever their ratio: one grey level has 0.016."""
 SHARPNESS = 8
@@ -121,7 +122,8 @@ def integrate(level: Tensor, dx: Tensor, dy: Tensor) -> Tensor:
     image = level + step
     for _ in range(STEPS - 1):
         following = 1.0 / (2.0 * middle / half - ratio)
-        step = following * ratio * step + 2.0 * following / half * _residual(wanted, image)
+        residual = _residual(wanted, image)
+        step = torch.add(following * ratio * step, residual, alpha=2.0 * following / half)
         image, ratio = image + step, following
     return image
 
@@ -129,7 +131,7 @@ def integrate(level: Tensor, dx: Tensor, dy: Tensor) -> Tensor:
 def _residual(wanted: Tensor, image: Tensor) -> Tensor:
     """Return wanted - (PULL - L) image, with the Laplacian L of four neighbours."""
     around = F.pad(image, (1, 1, 1, 1), mode="replicate")
-    residual = wanted - (PULL + 4.0) * image
+    residual = torch.sub(wanted, image, alpha=PULL + 4.0)
     residual += around[..., 1:-1, :-2]
     residual += around[..., 1:-1, 2:]
     residual += around[..., :-2, 1:-1]
@@ -142,11 +144,12 @@ def _averaged(maps: Tensor) -> Tensor:
 
     Sums of shifted maps are faster than PyTorch's pooling and convolutions of few channels on a CPU.
     """
-    height, width = maps.shape[2:]
-    around = F.pad(maps, (len(SMOOTHING) // 2,) * 4, mode="replicate")
-    zero, taps = maps.new_zeros(()), tuple(enumerate(SMOOTHING))
-    rows = sum((weight * around[..., n : n + height, :] for n, weight in taps), zero)
-    return sum((weight * rows[..., n : n + width] for n, weight in taps), zero)
+    total = F.pad(maps, (sum(SMOOTHING) // 2,) * 4, mode="replicate")
+    for axis in (2, 3):
+        for distance in SMOOTHING:
+            length = total.shape[axis] - distance
+            total = total.narrow(axis, 0, length) + total.narrow(axis, distance, length)
+    return total / 4 ** len(SMOOTHING)
 
 
 def _across(image: Tensor) -> Tensor:
