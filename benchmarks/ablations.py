@@ -6,16 +6,16 @@
 `--of parts`: the single ablations of DMNet's Table V (AE1 and AE11 to AE14), `compact` under the paper's
 loss. `--of combinations`: these, and every combination of DTB, DIB, DM and CSAB left out together, eleven
 of them: AE2 to AE10 are nine of these. `--of terms`: the terms of the loss that the weights of the
-package were trained with, `fast`, which goes on from those weights. `--of operators`: the gradient
+package were trained with; each variant goes on from the weights of `fast`. `--of operators`: the gradient
 operators of Table VI, `fast` under the paper's loss. `--of diffusion`: `fast` with and without DM, and
 with the mean of all layers' outputs in place of the dense links, under the loss of the package's weights.
-Every variant is trained from the same seeds for the same number of
-steps, or of minutes, fuses the test pairs, and is scored in one table. All by the project's own jobs, so
-a run that was stopped goes on.
+Every variant is trained from the same seeds for the same number of steps, or of minutes, fuses the test
+pairs, and is scored in one table. All by the project's own jobs, so a run that was stopped goes on.
 """
 
 import argparse
 import itertools
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -106,7 +106,10 @@ def main() -> None:
     given = parser.parse_args()
     by_time = ["--max-minutes", given.max_minutes]
     length = by_time if given.max_minutes else ["--max-steps", str(given.max_steps)]
-    train_on, fuse_on = (["--gpu"], ["--gpus-per-actor", "1"]) if given.gpu else ([], [])
+    threads = str(max(1, (os.cpu_count() or 1) // given.jobs))  # more would wait for each other
+    train_on, fuse_on = ["--cpus-per-worker", threads], ["--cpus-per-actor", threads]
+    if given.gpu:
+        train_on, fuse_on = ["--gpu"], ["--gpus-per-actor", "1"]
 
     def make(name: str, options: list[str]) -> str:
         folder = given.output / name.replace("+", "-").replace(" ", "-")
