@@ -74,7 +74,7 @@ class DMNet(nn.Module):
         total = total + self.csab(self.dib(shallow_vis))
         if self.config.anchored:
             maps = self.decoder.maps(total)
-            with torch.autocast(ir.device.type, enabled=False):  # its gradients are differences
+            with torch.autocast(ir.device.type, enabled=False):  # differences need float32
                 return anchored(ir.float(), vis.float(), maps.float())
         fused: Tensor = self.decoder(total)
         return fused
