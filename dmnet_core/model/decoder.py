@@ -149,7 +149,8 @@ def _averaged(maps: Tensor) -> Tensor:
         for distance in SMOOTHING:
             length = total.shape[axis] - distance
             total = total.narrow(axis, 0, length) + total.narrow(axis, distance, length)
-    return total / 4 ** len(SMOOTHING)
+    mean: Tensor = total / 4 ** len(SMOOTHING)
+    return mean
 
 
 def _across(image: Tensor) -> Tensor:
