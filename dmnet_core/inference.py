@@ -30,7 +30,8 @@ NUM_PEAK_MAPS = 25
 """Number of feature maps of the autoencoder, and as many of the U-Net, in memory at the peak where images
 of several sizes take turns (benchmarks/memory.py)."""
 NUM_ANCHORED_MAPS = 110
-"""Number of maps at the image's resolution in memory while an anchored image is made (the same)."""
+"""Number of maps at the image's resolution in memory at the peak while an anchored image is made
+(benchmarks/memory.py)."""
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 

@@ -43,7 +43,7 @@ class CouplingLayer(nn.Module):
 
 
 class DIB(DenseBlock):
-    """(B, dim, H, W) to (B, dim, H, W); dense links weighted by beta, initially 1 over their number."""
+    """(B, dim, H, W) to (B, dim, H, W); dense links weighted by beta, initially 1 / layers."""
 
     def __init__(self, config: DMNetConfig) -> None:
         layers: list[nn.Module] = [CouplingLayer(config.dim) for _ in range(config.num_dib_layers)]

@@ -11,7 +11,7 @@ from dmnet_core.model.transformer import TransformerLayer
 
 
 class DTB(DenseBlock):
-    """(B, dim, H, W) to (B, dim, H, W); dense links weighted by alpha, initially 1 over their number."""
+    """(B, dim, H, W) to (B, dim, H, W); dense links weighted by alpha, initially 1 / layers."""
 
     def __init__(self, config: DMNetConfig) -> None:
         super().__init__(
